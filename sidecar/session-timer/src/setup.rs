@@ -1,0 +1,158 @@
+//! A call before and between its sessions: the INVITEs that wait for a 2xx, one per transaction, and the sessions that
+//! came of them, one per fork.
+
+use std::time::Duration;
+
+use sipwarden_sip::value::NameAddr;
+use sipwarden_sip::{HeaderName, Message};
+
+use crate::negotiation::Offer;
+use crate::session::{EventLog, Ruling};
+use crate::{Flow, Leg, Time};
+
+/// An INVITE nobody answers is forgotten after this: longer than Timer C of any proxy (RFC 3261 §16.6 item 11), and
+/// every provisional counts anew.
+const UNANSWERED: Duration = Duration::from_secs(300);
+/// After its first 2xx, forks may still answer for 64 × T1 (RFC 3261 §13.2.2.4).
+pub(crate) const ANSWERED: Duration = Duration::from_secs(32);
+
+/// Everything that shares a Call-ID.
+pub(crate) struct Call {
+    pub(crate) call_id: Box<[u8]>,
+    pub(crate) setups: Vec<Setup>,
+    /// Slots of its sessions, ended ones included until they are dropped.
+    pub(crate) sessions: Vec<u32>,
+    /// The earliest entry in the wheel.
+    pub(crate) wheel_at: Option<Time>,
+}
+
+/// An initial INVITE.
+pub(crate) struct Setup {
+    /// The side that called.
+    pub(crate) from: Leg,
+    pub(crate) cseq: u32,
+    /// What left us; nothing, when its headers were malformed and it passed unjudged.
+    pub(crate) offer: Offer,
+    pub(crate) ruling: Ruling,
+    pub(crate) caller: Caller,
+    /// Highest CSeq per side, early dialogs (PRACK, UPDATE) included.
+    pub(crate) cseqs: [Option<u32>; 2],
+    pub(crate) flow: Flow,
+    pub(crate) started: Time,
+    pub(crate) until: Time,
+    pub(crate) answered: bool,
+    pub(crate) log: EventLog,
+}
+
+/// What the INVITE says of its sender, in one allocation: From value, Contact URI, Record-Route values.
+pub(crate) struct Caller {
+    bytes: Box<[u8]>,
+    ends: [usize; 2],
+    /// Record-Route values that stood in the INVITE when it came to us.
+    pub(crate) route_count: usize,
+}
+
+impl Caller {
+    /// `None` when longer than `limit` bytes or without a From tag.
+    pub(crate) fn of(invite: &Message, limit: usize) -> Option<Caller> {
+        let party = invite.first(HeaderName::From)?.value;
+        invite.from_tag()?;
+        let target = invite.contact().map_or(&b""[..], |contact| contact.uri);
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(party);
+        let party_end = bytes.len();
+        bytes.extend_from_slice(target);
+        let target_end = bytes.len();
+        let route_count = join_routes(invite.elements(HeaderName::RecordRoute).map(|(_, route)| route), &mut bytes);
+        let ends = [party_end, target_end];
+        (bytes.len() <= limit).then(|| Caller { bytes: bytes.into_boxed_slice(), ends, route_count })
+    }
+
+    pub(crate) fn party(&self) -> &[u8] {
+        &self.bytes[..self.ends[0]]
+    }
+
+    pub(crate) fn tag(&self) -> &[u8] {
+        NameAddr::parse(self.party()).ok().and_then(|party| party.param("tag")).unwrap_or_default()
+    }
+
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.bytes[self.ends[0]..self.ends[1]]
+    }
+
+    /// The Record-Route values below ours: the route set towards the caller (RFC 3261 §12.1.1).
+    pub(crate) fn routes(&self) -> &[u8] {
+        &self.bytes[self.ends[1]..]
+    }
+}
+
+/// Append routes as a comma list; returns how many.
+pub(crate) fn join_routes<'a>(routes: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> usize {
+    let mut count = 0;
+    for route in routes {
+        if count > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(route);
+        count += 1;
+    }
+    count
+}
+
+impl Setup {
+    /// Lives on: something was heard of it.
+    pub(crate) fn touch(&mut self, now: Time) {
+        if !self.answered {
+            self.until = now + UNANSWERED;
+        }
+    }
+
+    /// The first 2xx came.
+    pub(crate) fn answer(&mut self, now: Time) {
+        self.answered = true;
+        self.until = now + ANSWERED;
+    }
+}
+
+impl Call {
+    pub(crate) fn new(call_id: &[u8]) -> Call {
+        Call { call_id: call_id.into(), setups: Vec::new(), sessions: Vec::new(), wheel_at: None }
+    }
+
+    /// The INVITE of that transaction, retransmitted or answered.
+    pub(crate) fn setup(&mut self, from: Leg, from_tag: &[u8], cseq: u32) -> Option<&mut Setup> {
+        self.setups.iter_mut().find(|setup| setup.from == from && setup.cseq == cseq && setup.caller.tag() == from_tag)
+    }
+
+    /// Requests inside early dialogs use up CSeq numbers that a later BYE must not use again. False when it belongs to
+    /// none.
+    pub(crate) fn saw_early_request(
+        &mut self,
+        now: Time,
+        from: Leg,
+        from_tag: &[u8],
+        to_tag: &[u8],
+        cseq: u32,
+    ) -> bool {
+        let mut found = false;
+        for setup in &mut self.setups {
+            let caller_tag = if setup.from == from { from_tag } else { to_tag };
+            if setup.caller.tag() == caller_tag {
+                let seen = &mut setup.cseqs[from.index()];
+                *seen = (*seen).max(Some(cseq));
+                setup.touch(now);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// When something must be done about its setups.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.setups.iter().map(|setup| setup.until).min()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.setups.is_empty() && self.sessions.is_empty()
+    }
+}

@@ -1,0 +1,123 @@
+//! Is an indexed message fit to be handled by a proxy (RFC 3261 §16.3, RFC 4475)?
+//!
+//! Only what routing and dialogs depend on is judged. What an endpoint must reject (Content-Type, Require, Date …) a
+//! proxy passes. Proxy-Require and Max-Forwards 0 are answers of the router; a bad Session-Expires is one of policy.
+
+use crate::value::{NameAddr, Scheme, Uri, ValueError, Via};
+use crate::{HeaderName, Message, StartLine, lex};
+
+/// What is wrong, and with which status a request is answered. A faulty response is dropped and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Fault {
+    /// 400
+    #[error("a mandatory header field is missing, repeated or malformed")]
+    BadRequest,
+    /// 416
+    #[error("the request URI's scheme is not supported")]
+    UnsupportedScheme,
+    /// 505
+    #[error("the SIP version is not 2.0")]
+    Version,
+}
+
+impl Fault {
+    /// Status code and reason phrase (400, 416, 505).
+    pub fn status(self) -> (u16, &'static str) {
+        match self {
+            Fault::BadRequest => (400, "Bad Request"),
+            Fault::UnsupportedScheme => (416, "Unsupported URI Scheme"),
+            Fault::Version => (505, "Version Not Supported"),
+        }
+    }
+}
+
+impl From<ValueError> for Fault {
+    fn from(_: ValueError) -> Fault {
+        Fault::BadRequest
+    }
+}
+
+/// Checks what a proxy must: mandatory headers once and well-formed (Via, From, To, Call-ID, CSeq, Max-Forwards when
+/// present), CSeq method equal to the request's, request URI, version. Content-Length was judged by [`Message::parse`].
+pub fn check(message: &Message) -> Result<(), Fault> {
+    check_start_line(message)?;
+    check_vias(message)?;
+    check_address(message, HeaderName::From)?;
+    check_address(message, HeaderName::To)?;
+    check_call_id(message)?;
+    check_cseq(message)?;
+    check_max_forwards(message)
+}
+
+/// `Max-Forwards` of a request: `Ok(None)` when absent, an error when it is not 0..=255 or stands twice.
+pub fn max_forwards(message: &Message) -> Result<Option<u8>, ValueError> {
+    let Some(header) = message.single(HeaderName::MaxForwards)? else { return Ok(None) };
+    let hops = lex::number(header.value).and_then(|hops| u8::try_from(hops).ok());
+    hops.map(Some).ok_or(ValueError::Malformed)
+}
+
+fn check_start_line(message: &Message) -> Result<(), Fault> {
+    let (uri, version_ok) = match message.start_line() {
+        StartLine::Request { uri, version_ok, .. } => (uri, *version_ok),
+        StartLine::Response { version_ok: true, .. } => return Ok(()),
+        StartLine::Response { version_ok: false, .. } => return Err(Fault::Version),
+    };
+    // One space on each side of the URI, none behind the version (RFC 3261 §7.1).
+    let version = &message.bytes()[uri.end + 1..];
+    let version_len = version.iter().take_while(|byte| !lex::is_lws(**byte)).count();
+    if lex::line_end_len(version, version_len) == 0 {
+        return Err(Fault::BadRequest);
+    }
+    if !version_ok {
+        return Err(Fault::Version);
+    }
+    let text = &message.bytes()[uri.clone()];
+    let uri = Uri::parse(text)?;
+    match uri.scheme {
+        // No header fields in a Request-URI (RFC 3261 §19.1.1, table 1).
+        _ if !uri.headers.is_empty() => Err(Fault::BadRequest),
+        // Emergency calls name a service, not a host (RFC 5031): they are routed, not judged.
+        Scheme::Other if !text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"urn:")) => {
+            Err(Fault::UnsupportedScheme)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_vias(message: &Message) -> Result<(), Fault> {
+    let mut vias = message.elements(HeaderName::Via).map(|(offset, text)| Via::parse(text, offset)).peekable();
+    if vias.peek().is_none() {
+        return Err(Fault::BadRequest);
+    }
+    vias.try_for_each(|via| via.map(drop)).map_err(Fault::from)
+}
+
+/// From or To: once, an address with any URI. A tag is not asked for: RFC 2543 clients send none.
+fn check_address(message: &Message, name: HeaderName) -> Result<(), Fault> {
+    let header = message.single(name)?.ok_or(Fault::BadRequest)?;
+    NameAddr::parse(header.value)?.parse_uri()?;
+    Ok(())
+}
+
+fn check_call_id(message: &Message) -> Result<(), Fault> {
+    let value = message.single(HeaderName::CallId)?.ok_or(Fault::BadRequest)?.value;
+    if value.is_empty() || value.iter().any(|byte| lex::is_lws(*byte)) { Err(Fault::BadRequest) } else { Ok(()) }
+}
+
+fn check_cseq(message: &Message) -> Result<(), Fault> {
+    message.single(HeaderName::CSeq)?;
+    let cseq = message.cseq()?;
+    match message.start_line() {
+        StartLine::Request { method_text, .. } if &message.bytes()[method_text.clone()] != cseq.method_text => {
+            Err(Fault::BadRequest)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_max_forwards(message: &Message) -> Result<(), Fault> {
+    match message.start_line() {
+        StartLine::Request { .. } => max_forwards(message).map(drop).map_err(Fault::from),
+        StartLine::Response { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Header values, parsed on demand from raw bytes. Folding counts as white space. Nothing allocates.
+
+mod addr;
+mod params;
+mod session;
+mod uri;
+mod via;
+
+pub use addr::NameAddr;
+pub use params::{Param, param, params};
+pub use session::{RefresherParam, SessionExpires, parse_delta};
+pub use uri::{Scheme, Uri};
+pub use via::{Transport, Via};
+
+use crate::{Method, lex};
+
+/// A header value that is not what its grammar asks. Carries no input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ValueError {
+    /// A header field that must be there is not.
+    #[error("the header field is missing")]
+    Missing,
+    /// The value does not follow its grammar.
+    #[error("the header field is malformed")]
+    Malformed,
+    /// A header field that may stand once stands twice.
+    #[error("the header field may be present only once")]
+    Repeated,
+}
+
+/// `CSeq: number method` (RFC 3261 §20.16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CSeq<'b> {
+    /// Sequence number, below 2^31 (RFC 3261 §8.1.1.5).
+    pub number: u32,
+    /// The method as far as we know it.
+    pub method: Method,
+    /// The method as written.
+    pub method_text: &'b [u8],
+}
+
+impl<'b> CSeq<'b> {
+    /// From a raw value such as `4711 INVITE`. Malformed: no number, one of 2^31 or more, no white space, no token.
+    pub fn parse(value: &'b [u8]) -> Result<CSeq<'b>, ValueError> {
+        let value = lex::trim(value);
+        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = value.split_at(digits);
+        let number = lex::number(number).filter(|number| *number < 1 << 31).ok_or(ValueError::Malformed)?;
+        let method_text = lex::trim_start(rest);
+        if method_text.len() == rest.len() || !lex::is_token(method_text) {
+            return Err(ValueError::Malformed);
+        }
+        Ok(CSeq { number, method: Method::from_token(method_text), method_text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cseq_reads_number_and_method_over_a_fold() {
+        let cseq = CSeq::parse(b"0009\r\n  INVITE").unwrap();
+        assert_eq!((cseq.number, cseq.method, cseq.method_text), (9, Method::Invite, &b"INVITE"[..]));
+        assert_eq!(CSeq::parse(b"2147483647 X-new").unwrap().method, Method::Other);
+    }
+
+    #[test]
+    fn faulty_cseq_is_malformed() {
+        for bad in ["", "1", "INVITE", "1INVITE", "2147483648 BYE", "-1 BYE", "1 BYE ACK", "1 B(YE", "1 "] {
+            assert_eq!(CSeq::parse(bad.as_bytes()), Err(ValueError::Malformed), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! SIP and SIPS URIs (RFC 3261 §19.1), and `host [":" port]`, which Via shares.
+
+use std::net::IpAddr;
+
+use super::{ValueError, param};
+use crate::lex;
+
+/// A SIP(S) URI taken apart (RFC 3261 §19.1). Of other schemes only `scheme` is read, the rest is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Uri<'b> {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// `user[:password]`, undecoded; empty without one.
+    pub user: &'b [u8],
+    /// Host; IPv6 references without their brackets.
+    pub host: &'b [u8],
+    /// The port, when one is written.
+    pub port: Option<u16>,
+    /// From the first `;`, up to `?` or the end.
+    pub params: &'b [u8],
+    /// From `?`, or empty.
+    pub headers: &'b [u8],
+}
+
+/// A URI scheme, case-insensitive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `sip`
+    Sip,
+    /// `sips`
+    Sips,
+    /// `tel` (RFC 3966)
+    Tel,
+    /// Any other.
+    Other,
+}
+
+impl<'b> Uri<'b> {
+    /// From the bytes of an addr-spec. Malformed: no legal scheme, white space or angle brackets anywhere; for SIP(S)
+    /// also a bad host or port.
+    pub fn parse(uri: &'b [u8]) -> Result<Uri<'b>, ValueError> {
+        let colon = memchr::memchr(b':', uri).ok_or(ValueError::Malformed)?;
+        let scheme = Scheme::parse(&uri[..colon])?;
+        let rest = &uri[colon + 1..];
+        if rest.is_empty() || rest.iter().any(|byte| lex::is_lws(*byte) || matches!(byte, b'<' | b'>')) {
+            return Err(ValueError::Malformed);
+        }
+        if !matches!(scheme, Scheme::Sip | Scheme::Sips) {
+            return Ok(Uri { scheme, user: b"", host: b"", port: None, params: b"", headers: b"" });
+        }
+        // `;`, `?` and `:` are legal in the user part, so it is cut off first.
+        let (user, rest) = match memchr::memchr(b'@', rest) {
+            Some(0) => return Err(ValueError::Malformed),
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => (&b""[..], rest),
+        };
+        let (host, port, rest) = host_port(rest)?;
+        let (params, headers) = rest.split_at(memchr::memchr(b'?', rest).unwrap_or(rest.len()));
+        if !matches!(params.first(), None | Some(b';')) {
+            return Err(ValueError::Malformed);
+        }
+        Ok(Uri { scheme, user, host, port, params, headers })
+    }
+
+    /// The value of a URI parameter (`None`: absent; `Some(b"")`: present without value).
+    pub fn param(&self, name: &str) -> Option<&'b [u8]> {
+        param(self.params, name)
+    }
+
+    /// The host as an IP address, when it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        std::str::from_utf8(self.host).ok()?.parse().ok()
+    }
+}
+
+impl Scheme {
+    /// `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`
+    fn parse(text: &[u8]) -> Result<Scheme, ValueError> {
+        let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        match text {
+            _ if text.eq_ignore_ascii_case(b"sip") => Ok(Scheme::Sip),
+            _ if text.eq_ignore_ascii_case(b"sips") => Ok(Scheme::Sips),
+            _ if text.eq_ignore_ascii_case(b"tel") => Ok(Scheme::Tel),
+            [first, ..] if first.is_ascii_alphabetic() && text.iter().all(legal) => Ok(Scheme::Other),
+            _ => Err(ValueError::Malformed),
+        }
+    }
+}
+
+/// Reads `host [":" port]` off the front; IPv6 references lose their brackets. White space is legal around the colon,
+/// as in Via's sent-by. Gives host, port and what follows, white space trimmed at its front.
+pub(super) fn host_port(text: &[u8]) -> Result<(&[u8], Option<u16>, &[u8]), ValueError> {
+    let (host, rest) = match text.first() {
+        Some(b'[') => {
+            let close = memchr::memchr(b']', text).ok_or(ValueError::Malformed)?;
+            if !text[1..close].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+                return Err(ValueError::Malformed);
+            }
+            (&text[1..close], &text[close + 1..])
+        }
+        // The underscore is no part of a host name, but names of machines in use have it.
+        _ => text.split_at(
+            text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')).count(),
+        ),
+    };
+    if host.is_empty() {
+        return Err(ValueError::Malformed);
+    }
+    let rest = lex::trim_start(rest);
+    let Some(after_colon) = rest.strip_prefix(b":") else { return Ok((host, None, rest)) };
+    let after_colon = lex::trim_start(after_colon);
+    let digits = after_colon.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let port = lex::number(&after_colon[..digits]).and_then(|port| u16::try_from(port).ok());
+    Ok((host, Some(port.ok_or(ValueError::Malformed)?), lex::trim_start(&after_colon[digits..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri<'_> {
+        Uri::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn all_parts_of_a_sip_uri_are_read() {
+        let uri = uri("SIPS:bob:pw@biloxi.example.com:5070;transport=TCP;lr?Subject=a%20b");
+        assert_eq!(uri.scheme, Scheme::Sips);
+        assert_eq!((uri.user, uri.host, uri.port), (&b"bob:pw"[..], &b"biloxi.example.com"[..], Some(5070)));
+        assert_eq!((uri.param("Transport"), uri.param("LR")), (Some(&b"TCP"[..]), Some(&b""[..])));
+        assert_eq!(uri.headers, b"?Subject=a%20b");
+        assert_eq!(uri.ip(), None);
+    }
+
+    #[test]
+    fn semicolons_and_question_marks_before_the_at_sign_belong_to_the_user() {
+        let uri = uri("sip:user;par=u%40example.net?x@example.com;a?b");
+        assert_eq!((uri.user, uri.host), (&b"user;par=u%40example.net?x"[..], &b"example.com"[..]));
+        assert_eq!((uri.params, uri.headers), (&b";a"[..], &b"?b"[..]));
+    }
+
+    #[test]
+    fn hosts_may_be_addresses() {
+        let six = uri("sip:[2001:db8::9:1]:5061;x");
+        assert_eq!((six.host, six.port, six.params), (&b"2001:db8::9:1"[..], Some(5061), &b";x"[..]));
+        assert_eq!(six.ip(), "2001:db8::9:1".parse().ok());
+        assert_eq!(uri("sip:192.0.2.1").ip(), "192.0.2.1".parse().ok());
+    }
+
+    #[test]
+    fn other_schemes_are_only_named() {
+        assert_eq!(uri("tel:+1-201-555-0123").scheme, Scheme::Tel);
+        assert_eq!(uri("soap.beep://192.0.2.103:3002").scheme, Scheme::Other);
+    }
+
+    #[test]
+    fn faulty_uris_are_malformed() {
+        for bad in [
+            "",
+            "sip",
+            "sip:",
+            ":a@b",
+            "<sip:a@b>",
+            "sip:@b",
+            "sip:a@",
+            "sip:a@b@c",
+            "sip:a@b:",
+            "sip:a@b:65536",
+            "sip:a@b c",
+            "sip:a@b; lr",
+            "sip:a@[::1",
+            "sip:a@[g]",
+            "sip:a@b,c",
+            "sip:a@b:50x",
+            "si/p:a",
+            "1a:b",
+        ] {
+            assert!(Uri::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}
