@@ -1,0 +1,99 @@
+//! SidecarConfig: what a sidecar obeys, compiled from a policy.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    policy::{Direction, Mode},
+    timers::Timers,
+};
+
+/// A policy with everything resolved: no inheritance is left, and all of it was found valid.
+///
+/// In a file it is the `spec` of an object of kind `SidecarConfig`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SidecarConfig {
+    /// The name of the policy this was compiled from.
+    #[schemars(length(max = 253))]
+    pub policy: String,
+
+    /// The generation of that policy; 0 where no API server counts them.
+    pub generation: i64,
+
+    /// Of what the sidecar obeys (mode, timers and rules): 16 hexadecimal digits that are equal when it behaves equally.
+    #[schemars(length(max = 16))]
+    pub hash: String,
+
+    /// Whether the policy acts or only tells.
+    pub mode: Mode,
+
+    /// The timers of the calls that no rule matches.
+    pub timers: Timers,
+
+    /// In order; the first rule that matches a call wins.
+    #[schemars(length(max = crate::policy::MAX_RULES))]
+    pub rules: Vec<CompiledRule>,
+}
+
+/// A rule with the timers it inherits filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompiledRule {
+    /// The rule's name, unique in the config and fit to be a label value.
+    #[schemars(length(max = crate::policy::MAX_NAME))]
+    pub name: String,
+
+    /// Which calls the rule is for.
+    #[serde(rename = "match")]
+    pub when: CompiledMatch,
+
+    /// All the timers of those calls.
+    pub timers: Timers,
+}
+
+/// Conditions that must all hold; an empty list or no direction is no condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CompiledMatch {
+    /// Which way the call goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Direction")]
+    pub direction: Option<Direction>,
+
+    /// Networks of the other party, without the bits beyond their prefix.
+    #[serde(rename = "peerCIDRs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = crate::policy::MAX_MATCH_ITEMS))]
+    #[schemars(inner(length(max = crate::policy::MAX_CIDR)))]
+    pub peer_cidrs: Vec<IpNet>,
+
+    /// Hosts of the From URI, in lower case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = crate::policy::MAX_MATCH_ITEMS), inner(length(max = crate::policy::MAX_DOMAIN)))]
+    pub from_domains: Vec<String>,
+
+    /// Hosts of the To URI, in lower case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = crate::policy::MAX_MATCH_ITEMS), inner(length(max = crate::policy::MAX_DOMAIN)))]
+    pub to_domains: Vec<String>,
+
+    /// Globs with `*` and `?` over the whole User-Agent, in lower case; to be compared without regard to case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = crate::policy::MAX_MATCH_ITEMS), inner(length(max = crate::policy::MAX_USER_AGENT)))]
+    pub user_agents: Vec<String>,
+}
+
+impl SidecarConfig {
+    pub(crate) fn new(policy: &str, generation: i64, mode: Mode, timers: Timers, rules: Vec<CompiledRule>) -> Self {
+        let hash = hash(mode, &timers, &rules);
+        Self { policy: policy.to_owned(), generation, hash, mode, timers, rules }
+    }
+}
+
+/// The fields are written in the order they are declared in and hold no maps, so equal values give equal text.
+fn hash(mode: Mode, timers: &Timers, rules: &[CompiledRule]) -> String {
+    let text = serde_json::to_vec(&(mode, timers, rules)).expect("these types have string keys only");
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
