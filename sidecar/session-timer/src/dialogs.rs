@@ -1,6 +1,8 @@
 //! The dialog table: what its owner calls, and how messages and time-outs find their session.
 
+mod concluding;
 mod expiry;
+mod judging;
 mod requests;
 mod responses;
 

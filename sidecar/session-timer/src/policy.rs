@@ -61,18 +61,19 @@ pub enum ExpiryAction {
 pub enum Margin {
     /// min(32 s, interval / 3) (RFC 4028 §10).
     Rfc4028,
-    /// A fixed time, at most the interval.
+    /// A fixed time, of which a third of the interval counts at most: refreshes come at half of it, and must not be too
+    /// late already where a short interval was negotiated.
     Fixed(Seconds),
 }
 
 impl Margin {
     /// The margin for one interval, both in milliseconds of session time.
     pub fn before_ms(self, interval_s: Seconds) -> u64 {
-        let interval_ms = u64::from(interval_s) * 1000;
-        match self {
-            Margin::Rfc4028 => (interval_ms / 3).min(32_000),
-            Margin::Fixed(seconds) => (u64::from(seconds) * 1000).min(interval_ms),
-        }
+        let most_ms = match self {
+            Margin::Rfc4028 => 32_000,
+            Margin::Fixed(seconds) => u64::from(seconds) * 1000,
+        };
+        (u64::from(interval_s) * 1000 / 3).min(most_ms)
     }
 }
 
@@ -189,7 +190,7 @@ pub struct Match {
     /// Compared case-insensitively.
     pub from_domains: Vec<String>,
     pub to_domains: Vec<String>,
-    /// Globs with `*` and `?`, case-sensitive, over the whole User-Agent.
+    /// Globs with `*` and `?` over the whole User-Agent, case-insensitive.
     pub user_agents: Vec<String>,
 }
 
@@ -266,7 +267,7 @@ fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
                 retry = Some((p + 1, t));
                 p += 1;
             }
-            Some(&byte) if byte == b'?' || byte == text[t] => {
+            Some(&byte) if byte == b'?' || byte.eq_ignore_ascii_case(&text[t]) => {
                 p += 1;
                 t += 1;
             }
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(Margin::Rfc4028.before_ms(96), 32_000);
         assert_eq!(Margin::Rfc4028.before_ms(1800), 32_000);
         assert_eq!(Margin::Fixed(5).before_ms(90), 5_000);
-        assert_eq!(Margin::Fixed(500).before_ms(90), 90_000);
+        assert_eq!(Margin::Fixed(500).before_ms(90), 30_000);
     }
 
     #[test]
@@ -347,7 +348,7 @@ mod tests {
     #[test]
     fn globs_match_the_whole_text() {
         for (pattern, text, expected) in [
-            ("Polycom*", "PolycomVVX", true),
+            ("Polycom*", "polycomVVX", true),
             ("Polycom*", "MyPolycom", false),
             ("*", "", true),
             ("", "", true),

@@ -1,19 +1,14 @@
 //! Requests: initial INVITEs become setups, requests inside a session refresh or end it.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use sipwarden_sip::value::CSeq;
+use sipwarden_sip::{Edits, Message, Method};
 
-use sipwarden_sip::value::{CSeq, RefresherParam, Uri};
-use sipwarden_sip::{Edits, HeaderName, Message, Method};
-
+use super::judging::{Judged, repeat_offer};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
-use crate::negotiation::{self, Offer, TooSmall};
-use crate::session::{Refresh, Ruling};
+use crate::negotiation::Offer;
+use crate::session::Refresh;
 use crate::setup::{Caller, Setup};
-use crate::{
-    Direction, EndCause, EventKind, HeaderKind, Leg, LimitKind, Malformed, PeerFacts, RefresherPreference, Seconds,
-    Time,
-};
+use crate::{EndCause, EventKind, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
 #[derive(Clone, Copy)]
@@ -22,14 +17,6 @@ struct Sent<'a> {
     from_tag: &'a [u8],
     method: Method,
     cseq: u32,
-}
-
-/// How a request was judged.
-enum Judged {
-    /// It goes on offering this.
-    Goes(Offer),
-    /// It is answered with this status, reason and header lines.
-    Refused(u16, &'static str, String),
 }
 
 impl Dialogs {
@@ -226,215 +213,5 @@ impl Dialogs {
         self.responder.respond(message, status, reason, arrival.via_suffix, extra.as_bytes(), &mut bytes);
         self.actions.push_back(Action::Transmit(Transmit { flow: arrival.reply_to, bytes }));
         Verdict::Answered(status)
-    }
-
-    // Judging
-
-    fn ruling_for(&self, from: Leg, peer: Option<IpAddr>, invite: &Message) -> Ruling {
-        let facts = PeerFacts {
-            direction: if from == Leg::Local { Direction::Outbound } else { Direction::Inbound },
-            peer,
-            from_domain: invite.from().map_or(b"", |party| domain(party.uri)),
-            to_domain: invite.to().map_or(b"", |party| domain(party.uri)),
-            user_agent: invite.first(HeaderName::UserAgent).map_or(b"", |header| header.value),
-        };
-        Ruling { policy: Arc::clone(&self.policy), rule: self.policy.rule_for(&facts) }
-    }
-
-    /// The policy in force now, for a session that began under this or an older one. A rule of the same name goes on
-    /// holding: what it matched, the caller's User-Agent above all, is not in every message.
-    fn ruling_now(&self, slot: u32, from: Leg, message: &Message) -> Ruling {
-        let session = &self.sessions[slot as usize];
-        if Arc::ptr_eq(&session.ruling.policy, &self.policy) {
-            return session.ruling.clone();
-        }
-        let same_name =
-            session.ruling.policy.rule_name(session.ruling.rule).and_then(|name| self.policy.rule_named(name));
-        if same_name.is_some() {
-            return Ruling { policy: Arc::clone(&self.policy), rule: same_name };
-        }
-        let party = |leg: Leg| sipwarden_sip::value::NameAddr::parse(session.identity.leg(leg).party);
-        let sender_is_caller = from == session.caller;
-        let facts = PeerFacts {
-            direction: session.direction(),
-            peer: Some(session.legs[Leg::Remote.index()].flow.peer.ip()),
-            from_domain: party(session.caller).map_or(b"", |party| domain(party.uri)),
-            to_domain: party(session.caller.other()).map_or(b"", |party| domain(party.uri)),
-            user_agent: message
-                .first(HeaderName::UserAgent)
-                .filter(|_| sender_is_caller)
-                .map_or(b"", |header| header.value),
-        };
-        Ruling { policy: Arc::clone(&self.policy), rule: self.policy.rule_for(&facts) }
-    }
-
-    /// Judge an INVITE or UPDATE of `from` in a call of `caller`; adds edits in Enforce, notes in both modes.
-    fn judge(
-        &mut self,
-        ruling: &Ruling,
-        from: Leg,
-        caller: Leg,
-        call_min_se: Seconds,
-        message: &Message,
-        edits: &mut Edits,
-    ) -> Judged {
-        let (timers, acts) = (ruling.timers(), !ruling.observes());
-        let came = match read_offer(message) {
-            Ok(came) => came,
-            Err((header, passed)) => {
-                self.notes.push(EventKind::Malformed { from, header });
-                return match (timers.malformed, acts) {
-                    (Malformed::Reject, true) => Judged::Refused(400, malformed_reason(header), String::new()),
-                    _ => Judged::Goes(passed),
-                };
-            }
-        };
-        let preferred = preferred_side(timers.refresher, caller);
-        let preferred = preferred.map(|side| if side == from { RefresherParam::Uac } else { RefresherParam::Uas });
-        match negotiation::offer(timers, preferred, call_min_se, came) {
-            Err(TooSmall { asked, min_se }) => {
-                self.notes.push(EventKind::Rejected { to: from, asked, min_se });
-                if acts {
-                    Judged::Refused(422, "Session Interval Too Small", format!("Min-SE: {min_se}\r\n"))
-                } else {
-                    Judged::Goes(came)
-                }
-            }
-            Ok(left) => {
-                note_changes(from, came, left, &mut self.notes);
-                if acts {
-                    write_offer(message, came, left, edits);
-                    Judged::Goes(left)
-                } else {
-                    Judged::Goes(came)
-                }
-            }
-        }
-    }
-}
-
-fn preferred_side(preference: RefresherPreference, caller: Leg) -> Option<Leg> {
-    match preference {
-        RefresherPreference::PeerChoice => None,
-        RefresherPreference::Local => Some(Leg::Local),
-        RefresherPreference::Remote => Some(Leg::Remote),
-        RefresherPreference::Caller => Some(caller),
-        RefresherPreference::Callee => Some(caller.other()),
-    }
-}
-
-fn malformed_reason(header: HeaderKind) -> &'static str {
-    match header {
-        HeaderKind::SessionExpires => "Malformed Session-Expires",
-        HeaderKind::MinSe => "Malformed Min-SE",
-    }
-}
-
-fn domain(uri: &[u8]) -> &[u8] {
-    Uri::parse(uri).map_or(b"", |uri| uri.host)
-}
-
-/// The timer headers of a request; on a malformed one also what can be said of the request without them.
-fn read_offer(message: &Message) -> Result<Offer, (HeaderKind, Offer)> {
-    let uac_supports_timer = message.has_token(HeaderName::Supported, "timer");
-    let nothing = Offer { interval: None, refresher: None, min_se: None, uac_supports_timer };
-    let session_expires = message.session_expires().map_err(|_| (HeaderKind::SessionExpires, nothing))?;
-    let min_se = message.min_se().map_err(|_| (HeaderKind::MinSe, nothing))?;
-    Ok(Offer {
-        interval: session_expires.map(|header| header.delta),
-        refresher: session_expires.and_then(|header| header.refresher),
-        min_se,
-        uac_supports_timer,
-    })
-}
-
-/// A retransmission leaves as the first one did.
-fn repeat_offer(message: &Message, left: Offer, edits: &mut Edits) {
-    if let Ok(came) = read_offer(message) {
-        write_offer(message, came, left, edits);
-    }
-}
-
-fn write_offer(message: &Message, came: Offer, left: Offer, edits: &mut Edits) {
-    if (came.interval, came.refresher) != (left.interval, left.refresher)
-        && let Some(interval) = left.interval
-    {
-        match (message.first(HeaderName::SessionExpires), came.interval == left.interval) {
-            // Only the parameter is missing: what else stands there stays.
-            (Some(header), true) => {
-                if let Some(refresher) = left.refresher {
-                    let end = header.value_start + header.value.len();
-                    edits.insert(end, &[b";refresher=", refresher.as_str().as_bytes()]);
-                }
-            }
-            (Some(header), false) => replace_delta(header.value, header.value_start, interval, came, left, edits),
-            (None, _) => {
-                let digits = Digits::new(interval);
-                match left.refresher {
-                    Some(refresher) => edits.append_header(
-                        message,
-                        HeaderName::SessionExpires,
-                        &[digits.text(), b";refresher=", refresher.as_str().as_bytes()],
-                    ),
-                    None => edits.append_header(message, HeaderName::SessionExpires, &[digits.text()]),
-                }
-            }
-        }
-    }
-    if came.min_se != left.min_se
-        && let Some(min_se) = left.min_se
-    {
-        edits.set_header(message, HeaderName::MinSe, &[Digits::new(min_se).text()]);
-    }
-}
-
-/// Another number in front of the parameters that are there, unknown ones included (RFC 4028 §4).
-fn replace_delta(value: &[u8], start: usize, interval: Seconds, came: Offer, left: Offer, edits: &mut Edits) {
-    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    edits.replace(start..start + digits, &[Digits::new(interval).text()]);
-    if let (None, Some(refresher)) = (came.refresher, left.refresher) {
-        edits.insert(start + value.len(), &[b";refresher=", refresher.as_str().as_bytes()]);
-    }
-}
-
-fn note_changes(from: Leg, came: Offer, left: Offer, notes: &mut Vec<EventKind>) {
-    match (came.interval, left.interval) {
-        (None, Some(interval)) => notes.push(EventKind::Inserted { from, interval }),
-        (Some(asked), Some(interval)) if asked < interval => notes.push(EventKind::Raised { from, asked, interval }),
-        (Some(asked), Some(interval)) if asked > interval => notes.push(EventKind::Lowered { from, asked, interval }),
-        _ => {}
-    }
-    if came.min_se != left.min_se
-        && let Some(min_se) = left.min_se
-    {
-        notes.push(EventKind::MinSeRaised { from, min_se });
-    }
-    if let (None, Some(refresher)) = (came.refresher, left.refresher) {
-        let side = if refresher == RefresherParam::Uac { from } else { from.other() };
-        notes.push(EventKind::RefresherChosen { side });
-    }
-}
-
-/// A number in decimal, on the stack.
-pub(super) struct Digits {
-    buffer: [u8; 10],
-    start: usize,
-}
-
-impl Digits {
-    pub(super) fn new(mut number: u32) -> Digits {
-        let mut digits = Digits { buffer: [b'0'; 10], start: 10 };
-        loop {
-            digits.start -= 1;
-            digits.buffer[digits.start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return digits;
-            }
-        }
-    }
-
-    pub(super) fn text(&self) -> &[u8] {
-        &self.buffer[self.start..]
     }
 }

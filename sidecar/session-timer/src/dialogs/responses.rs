@@ -1,18 +1,15 @@
 //! Responses: a 2xx to INVITE or UPDATE starts a session, or arms, changes or turns off its timer; nothing else does.
 
-use std::collections::VecDeque;
-
-use sipwarden_sip::value::{CSeq, RefresherParam, SessionExpires, ValueError};
+use sipwarden_sip::value::CSeq;
 use sipwarden_sip::{Edits, HeaderName, Message, Method};
 
-use super::requests::Digits;
-use super::{Action, Arrival, Dialogs, Verdict};
+use super::concluding::{Concluded, complete, conclude, note_conclusion, rejection_seen, timer_of};
+use super::{Arrival, Dialogs, Verdict};
 use crate::bye::Bye;
 use crate::identity::{Identity, Party};
-use crate::negotiation::{self, Conclusion, Offer};
 use crate::session::{LegState, Session, Timer};
 use crate::setup::join_routes;
-use crate::{EndCause, EventKind, HeaderKind, Leg, LimitKind, Mode, SessionId, Time};
+use crate::{EndCause, EventKind, Leg, LimitKind, Mode, SessionId, Time};
 
 /// How many Record-Route values the owner adds to an INVITE: one for each side (RFC 5658).
 pub const RECORD_ROUTES: usize = 2;
@@ -279,64 +276,6 @@ impl Dialogs {
             (None, None) => {}
         }
         self.schedule_session(slot);
-    }
-}
-
-/// `Err`: the 2xx carries a Session-Expires nobody can read.
-type Concluded = Result<Conclusion, ValueError>;
-
-fn conclude(offer: Offer, least: u32, answer: Result<Option<SessionExpires>, ValueError>) -> Concluded {
-    answer.map(|answer| negotiation::conclude(offer, least, answer))
-}
-
-/// In Observe nothing is completed, so what only a completion would have armed is not armed.
-fn timer_of(conclusion: Concluded, uac: Leg, now: Time, acts: bool) -> Option<Timer> {
-    match conclusion {
-        Ok(Conclusion::Timer { interval, refresher, completed, .. }) if acts || !completed => {
-            let refresher = if refresher == RefresherParam::Uac { uac } else { uac.other() };
-            Some(Timer { interval_s: interval, refresher, armed: now })
-        }
-        _ => None,
-    }
-}
-
-/// Write into a 2xx what §8.2 asks of a proxy.
-fn complete(message: &Message, conclusion: Concluded, edits: &mut Edits) {
-    if let Ok(Conclusion::Timer { interval, refresher, completed: true, .. }) = conclusion {
-        let digits = Digits::new(interval);
-        let value: [&[u8]; 3] = [digits.text(), b";refresher=", refresher.as_str().as_bytes()];
-        edits.append_header(message, HeaderName::SessionExpires, &value);
-        edits.add_token(message, HeaderName::Require, "timer");
-    }
-}
-
-fn note_conclusion(session: &mut Session, now: Time, uac: Leg, conclusion: Concluded, actions: &mut VecDeque<Action>) {
-    match conclusion {
-        Err(_) => {
-            let kind = EventKind::Malformed { from: uac.other(), header: HeaderKind::SessionExpires };
-            session.tell(now, kind, actions);
-        }
-        Ok(Conclusion::Timer { interval, refresher, completed, short, unclear }) => {
-            if completed {
-                session.tell(now, EventKind::Completed { to: uac, interval }, actions);
-            }
-            if short {
-                session.tell(now, EventKind::ShortInterval { interval }, actions);
-            }
-            if unclear {
-                let taken = if refresher == RefresherParam::Uac { uac } else { uac.other() };
-                session.tell(now, EventKind::RefresherUnclear { taken }, actions);
-            }
-        }
-        Ok(Conclusion::Off) => {}
-    }
-}
-
-fn rejection_seen(message: &Message, to: Leg) -> EventKind {
-    match message.min_se() {
-        Ok(Some(min_se)) => EventKind::RejectionSeen { to, min_se: Some(min_se) },
-        Ok(None) => EventKind::RejectionWithoutMinSe { to },
-        Err(_) => EventKind::RejectionSeen { to, min_se: None },
     }
 }
 
