@@ -121,3 +121,97 @@ fn check_max_forwards(message: &Message) -> Result<(), Fault> {
         StartLine::Response { .. } => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slots;
+
+    const GOOD: &str = "OPTIONS sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+        From: <sip:a@x>;tag=1\r\nTo: <sip:b@x>\r\nCall-ID: 1@a\r\nCSeq: 1 OPTIONS\r\n\r\n";
+
+    fn checked(text: &str) -> Result<(), Fault> {
+        let mut slots = Slots::new();
+        check(&Message::parse(text.as_bytes(), &mut slots).unwrap())
+    }
+
+    fn with(from: &str, to: &str) -> Result<(), Fault> {
+        assert!(GOOD.contains(from), "{from}");
+        checked(&GOOD.replace(from, to))
+    }
+
+    #[test]
+    fn an_ordinary_request_passes() {
+        assert_eq!(checked(GOOD), Ok(()));
+        assert_eq!(with("Max-Forwards: 70\r\n", ""), Ok(()));
+        assert_eq!(with("sip:b@x SIP", "tel:+1-201-555-0123 SIP"), Ok(()));
+        assert_eq!(with("sip:b@x SIP", "urn:service:sos SIP"), Ok(()));
+        assert_eq!(with("To: <sip:b@x>", "To: <isbn:1>"), Ok(()));
+    }
+
+    #[test]
+    fn a_mandatory_header_that_is_missing_repeated_or_malformed_is_a_bad_request() {
+        for line in GOOD.lines().skip(1).filter(|line| !line.is_empty()) {
+            let line = format!("{line}\r\n");
+            if !line.starts_with("Max-Forwards") {
+                assert_eq!(with(&line, ""), Err(Fault::BadRequest), "without {line}");
+            }
+            if !line.starts_with("Via") {
+                assert_eq!(with(&line, &line.repeat(2)), Err(Fault::BadRequest), "twice {line}");
+            }
+            let name = line.split(':').next().unwrap();
+            assert_eq!(with(&line, &format!("{name}: (\r\n")).is_err(), name != "Call-ID", "malformed {line}");
+            assert_eq!(with(&line, &format!("{name}:\r\n")), Err(Fault::BadRequest), "empty {line}");
+        }
+    }
+
+    #[test]
+    fn single_faults_are_found() {
+        for (from, to) in [
+            ("1 OPTIONS", "1 options"),
+            ("Forwards: 70", "Forwards: 256"),
+            ("Forwards: 70", "Forwards: -1"),
+            ("1@a", "1 @a"),
+            ("<sip:b@x>", "< sip:b@x>"),
+            ("<sip:b@x>", "\"open <sip:b@x>"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1, ;"),
+            ("sip:b@x SIP", "sip:b@x?a=b SIP"),
+            ("sip:b@x SIP", "sip:b@x;a b SIP"),
+            ("sip:b@x SIP", " sip:b@x SIP"),
+            ("sip:b@x SIP", "sip:b@x  SIP"),
+            ("sip:b@x SIP", "<sip:b@x> SIP"),
+            ("SIP/2.0\r\nVia", "SIP/2.0 \r\nVia"),
+        ] {
+            assert_eq!(with(from, to), Err(Fault::BadRequest), "{to}");
+        }
+        assert_eq!(with("sip:b@x SIP", "http://x SIP"), Err(Fault::UnsupportedScheme));
+        assert_eq!(with("sip:b@x SIP", "a:b SIP"), Err(Fault::UnsupportedScheme));
+        assert_eq!(with("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"), Err(Fault::Version));
+    }
+
+    #[test]
+    fn responses_need_their_mandatory_headers_but_no_matching_method() {
+        let response = GOOD.replace("OPTIONS sip:b@x SIP/2.0", "SIP/2.0 200 OK").replace("1 OPTIONS", "1 INVITE");
+        assert_eq!(checked(&response), Ok(()));
+        assert_eq!(checked(&response.replace("Call-ID", "X-ID")), Err(Fault::BadRequest));
+        assert_eq!(checked(&response.replace("SIP/2.0 200", "SIP/1.0 200")), Err(Fault::Version));
+    }
+
+    #[test]
+    fn faults_name_their_status() {
+        assert_eq!(Fault::BadRequest.status().0, 400);
+        assert_eq!(Fault::UnsupportedScheme.status().0, 416);
+        assert_eq!(Fault::Version.status().0, 505);
+    }
+
+    #[test]
+    fn max_forwards_is_read_or_absent() {
+        let read = |text: &str| {
+            let mut slots = Slots::new();
+            max_forwards(&Message::parse(text.as_bytes(), &mut slots).unwrap())
+        };
+        assert_eq!(read(GOOD), Ok(Some(70)));
+        assert_eq!(read(&GOOD.replace(": 70", ": 0000")), Ok(Some(0)));
+        assert_eq!(read(&GOOD.replace("Max-Forwards: 70\r\n", "")), Ok(None));
+    }
+}

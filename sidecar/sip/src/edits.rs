@@ -135,3 +135,134 @@ fn gap(message: &Message, header: &Header) -> &'static [u8] {
 fn span(range: &Range<usize>) -> Range<u32> {
     range.start as u32..range.end as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slots;
+
+    fn edited(headers: &str, edit: impl FnOnce(&Message, &mut Edits)) -> String {
+        let text = format!("BYE sip:a SIP/2.0\r\n{headers}\r\nbody");
+        let mut slots = Slots::new();
+        let message = Message::parse(text.as_bytes(), &mut slots).unwrap();
+        let (mut edits, mut out) = (Edits::new(), Vec::new());
+        edit(&message, &mut edits);
+        edits.render(&message, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        let head = out.strip_prefix("BYE sip:a SIP/2.0\r\n").unwrap();
+        head.strip_suffix("\r\nbody").unwrap().to_owned()
+    }
+
+    fn with_token(headers: &str, token: &str) -> String {
+        edited(headers, |message, edits| edits.add_token(message, HeaderName::Require, token))
+    }
+
+    #[test]
+    fn no_edits_leave_every_byte() {
+        let headers = "To : x\r\n\t;tag=1\nk:\r\nX: \x7f\u{e9}\r\n";
+        assert_eq!(edited(headers, |_, edits| assert!(edits.is_empty())), headers);
+    }
+
+    #[test]
+    fn edits_apply_by_position_whatever_their_order() {
+        let out = edited("A: 1\r\nB: 2\r\n", |message, edits| {
+            let lines: Vec<_> = message.headers().collect();
+            edits.replace(lines[1].value_start..lines[1].value_start + 1, &[b"tw", b"o"]);
+            edits.insert(lines[1].line_start, &[b"N: 1\r\n"]);
+            edits.remove(lines[0].line_start..lines[0].line_end);
+            edits.insert(lines[1].line_start, &[b"N: 2\r\n"]);
+            edits.insert(lines[0].line_start, &[b"M: 0\r\n"]);
+        });
+        assert_eq!(out, "M: 0\r\nN: 1\r\nN: 2\r\nB: two\r\n");
+    }
+
+    #[test]
+    fn clear_forgets_the_edits() {
+        let out = edited("A: 1\r\n", |message, edits| {
+            edits.append_header(message, HeaderName::Require, &[b"x"]);
+            edits.clear();
+        });
+        assert_eq!(out, "A: 1\r\n");
+    }
+
+    #[test]
+    fn set_header_replaces_the_value_only_or_appends() {
+        let set = |headers: &str| {
+            edited(headers, |message, edits| {
+                edits.set_header(message, HeaderName::SessionExpires, &[b"90", b";refresher=uac"])
+            })
+        };
+        assert_eq!(set("A: 1\r\n"), "A: 1\r\nSession-Expires: 90;refresher=uac\r\n");
+        assert_eq!(
+            set("X : 1800\r\n ;refresher=uas \r\nB: 2\r\nx: 3\r\n"),
+            "X : 90;refresher=uac \r\nB: 2\r\nx: 3\r\n"
+        );
+        assert_eq!(set("x:\r\nB: 2\r\n"), "x: 90;refresher=uac\r\nB: 2\r\n");
+        assert_eq!(set("x: \r\n"), "x: 90;refresher=uac\r\n");
+    }
+
+    #[test]
+    fn append_and_prepend_stand_where_they_say() {
+        let out = edited("A: 1\r\nVia: x\r\nv: y\r\n", |message, edits| {
+            edits.prepend_header(message, HeaderName::Via, &[b"z"]);
+            edits.prepend_header(message, HeaderName::RecordRoute, &[b"<sip:r>"]);
+            edits.append_header(message, HeaderName::Require, &[b"timer"]);
+            edits.append_header(message, HeaderName::Supported, &[]);
+        });
+        assert_eq!(
+            out,
+            "Record-Route: <sip:r>\r\nA: 1\r\nVia: z\r\nVia: x\r\nv: y\r\nRequire: timer\r\nSupported: \r\n"
+        );
+        let none = edited("", |message, edits| edits.prepend_header(message, HeaderName::Via, &[b"z"]));
+        assert_eq!(none, "Via: z\r\n");
+    }
+
+    #[test]
+    fn a_token_joins_the_first_list_and_is_never_doubled() {
+        assert_eq!(with_token("Require: 100rel\r\n", "timer"), "Require: 100rel, timer\r\n");
+        assert_eq!(with_token("A: 1\r\n", "timer"), "A: 1\r\nRequire: timer\r\n");
+        assert_eq!(with_token("Require:\r\n", "timer"), "Require: timer\r\n");
+        assert_eq!(with_token("Require: \r\n", "timer"), "Require: timer\r\n");
+        assert_eq!(
+            with_token("Require: a,\r\n  b \r\nRequire: c\r\n", "timer"),
+            "Require: a,\r\n  b, timer \r\nRequire: c\r\n"
+        );
+        let there = "Require: a\r\nrequire: x ,\r\n TIMER\r\n";
+        assert_eq!(with_token(there, "timer"), there);
+    }
+
+    #[test]
+    fn two_tokens_for_an_empty_list_are_separated() {
+        let out = edited("Require:\r\n", |message, edits| {
+            edits.add_token(message, HeaderName::Require, "a");
+            edits.add_token(message, HeaderName::Require, "b");
+        });
+        assert_eq!(out, "Require: a, b\r\n");
+    }
+
+    #[test]
+    fn first_elements_go_over_lines_and_commas() {
+        let headers =
+            "Route: <sip:1,1>, <sip:2>\r\nA: 1\r\nRoute: <sip:3>,\r\n <sip:4> , <sip:5>\r\nRoute: <sip:6>\r\n";
+        for (count, expected) in [
+            (0, headers),
+            (1, "Route: <sip:2>\r\nA: 1\r\nRoute: <sip:3>,\r\n <sip:4> , <sip:5>\r\nRoute: <sip:6>\r\n"),
+            (2, "A: 1\r\nRoute: <sip:3>,\r\n <sip:4> , <sip:5>\r\nRoute: <sip:6>\r\n"),
+            (3, "A: 1\r\nRoute: <sip:4> , <sip:5>\r\nRoute: <sip:6>\r\n"),
+            (5, "A: 1\r\nRoute: <sip:6>\r\n"),
+            (6, "A: 1\r\n"),
+            (9, "A: 1\r\n"),
+        ] {
+            let out = edited(headers, |message, edits| edits.remove_first_elements(message, HeaderName::Route, count));
+            assert_eq!(out, expected, "{count}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "edits overlap")]
+    fn overlapping_edits_are_a_mistake_of_the_caller() {
+        let mut edits = Edits::new();
+        edits.remove(4..8);
+        edits.remove(6..9);
+    }
+}

@@ -66,8 +66,12 @@ impl Framer {
                 self.half_ping = true;
                 return Ok(Frame::Blank { len: 2 });
             }
+            [b'\r', b'\n', b'\n', ..] => return Ok(self.done(Frame::Blank { len: 3 })),
             [b'\r', b'\n', ..] => 2,
-            [b'\n', ..] => return Ok(self.done(Frame::Blank { len: 1 })),
+            [b'\n', ..] => {
+                let len = buffer.iter().take_while(|byte| **byte == b'\n').count();
+                return Ok(self.done(Frame::Blank { len }));
+            }
             _ => 0,
         };
         let end = match self.end {
@@ -128,4 +132,91 @@ fn content_length(head: &[u8]) -> Result<usize, FrameError> {
         at = end;
     }
     seen.map(|len| len as usize).ok_or(FrameError::ContentLength)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYE: &[u8] = b"BYE sip:a SIP/2.0\r\nl : 4\r\n\r\nbody";
+
+    fn first(buffer: &[u8]) -> Result<Frame, FrameError> {
+        Framer::default().next(buffer)
+    }
+
+    #[test]
+    fn a_message_ends_with_its_body() {
+        let whole = Frame::Message { skip: 0, len: BYE.len() };
+        assert_eq!(first(BYE), Ok(whole));
+        assert_eq!(first(&[BYE, b"INVITE"].concat()), Ok(whole));
+        assert_eq!(first(&[b"\r\n", BYE].concat()), Ok(Frame::Message { skip: 2, len: BYE.len() }));
+        assert_eq!(first(b"A b SIP/2.0\nContent-length:\n 1\nx\n\nb"), Ok(Frame::Message { skip: 0, len: 35 }));
+    }
+
+    #[test]
+    fn a_message_that_comes_byte_by_byte_is_whole_only_at_its_end() {
+        let mut framer = Framer::default();
+        for len in 0..BYE.len() {
+            assert_eq!(framer.next(&BYE[..len]), Ok(Frame::Incomplete), "{len}");
+        }
+        assert_eq!(framer.next(BYE), Ok(Frame::Message { skip: 0, len: BYE.len() }));
+        assert_eq!(framer.next(BYE), Ok(Frame::Message { skip: 0, len: BYE.len() }), "the next message starts afresh");
+    }
+
+    #[test]
+    fn keep_alives_are_told_apart() {
+        assert_eq!(first(b"\r\n\r\n"), Ok(Frame::Ping { len: 4 }));
+        assert_eq!(first(&[b"\r\n\r\n", BYE].concat()), Ok(Frame::Ping { len: 4 }));
+        assert_eq!(first(b"\r\n"), Ok(Frame::Blank { len: 2 }));
+        assert_eq!(first(b"\n\n\nA"), Ok(Frame::Blank { len: 3 }));
+        assert_eq!(first(b"\r\n\nA"), Ok(Frame::Blank { len: 3 }));
+        assert_eq!(first(b"\r"), Ok(Frame::Incomplete));
+        assert_eq!(first(b""), Ok(Frame::Incomplete));
+    }
+
+    #[test]
+    fn a_ping_cut_in_two_is_still_answered() {
+        let mut framer = Framer::default();
+        assert_eq!(framer.next(b"\r\n"), Ok(Frame::Blank { len: 2 }));
+        assert_eq!(framer.next(b"\r\n"), Ok(Frame::Ping { len: 2 }));
+        assert_eq!(framer.next(b"\r\n"), Ok(Frame::Blank { len: 2 }));
+        assert_eq!(framer.next(BYE), Ok(Frame::Message { skip: 0, len: BYE.len() }));
+        assert_eq!(framer.next(b"\r\n"), Ok(Frame::Blank { len: 2 }));
+    }
+
+    #[test]
+    fn a_stream_without_a_usable_content_length_is_at_its_end() {
+        for headers in ["", "l: x\r\n", "l:\r\n", "l: -1\r\n", "l: 4294967296\r\n", "l: 1\r\nContent-Length: 2\r\n"] {
+            let message = format!("BYE sip:a SIP/2.0\r\n{headers}\r\n");
+            assert_eq!(first(message.as_bytes()), Err(FrameError::ContentLength), "{headers}");
+        }
+        assert!(first(b"BYE sip:a SIP/2.0\r\nl: 0\r\nL: 0\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn limits_hold_at_their_edge() {
+        let head = "BYE sip:a SIP/2.0\r\nContent-Length: 65490\r\n\r\n";
+        let body_len = MAX_MESSAGE_LEN - head.len();
+        let fits = head.replace("65490", &body_len.to_string());
+        assert_eq!(first(fits.as_bytes()), Ok(Frame::Incomplete));
+        let too_long = head.replace("65490", &(body_len + 1).to_string());
+        assert_eq!(first(too_long.as_bytes()), Err(FrameError::MessageTooLong));
+        assert_eq!(first(b"BYE sip:a SIP/2.0\r\nl: 4294967295\r\n\r\n"), Err(FrameError::MessageTooLong));
+        assert_eq!(first(&vec![b'x'; MAX_HEAD_LEN]), Ok(Frame::Incomplete));
+        assert_eq!(first(&vec![b'x'; MAX_HEAD_LEN + 1]), Err(FrameError::HeadersTooLong));
+        let whole = format!("BYE sip:a SIP/2.0\r\nX: {}\r\nl: 0\r\n\r\n", "x".repeat(MAX_HEAD_LEN));
+        assert_eq!(first(whole.as_bytes()), Err(FrameError::HeadersTooLong));
+    }
+
+    #[test]
+    fn a_slow_sender_is_searched_in_linear_time() {
+        let head = format!("BYE sip:a SIP/2.0\r\n{}l: 60000\r\n\r\n", "X: y\r\n".repeat(20));
+        let mut framer = Framer::default();
+        for len in 0..head.len() {
+            assert_eq!(framer.next(&head.as_bytes()[..len]), Ok(Frame::Incomplete));
+            assert!(framer.searched + 3 >= len, "searched {} of {len}", framer.searched);
+        }
+        assert_eq!(framer.next(head.as_bytes()), Ok(Frame::Incomplete));
+        assert_eq!(framer.end, Some(head.len() + 60_000));
+    }
 }

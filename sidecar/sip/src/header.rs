@@ -92,7 +92,9 @@ impl HeaderName {
             (15, b's') => HeaderName::SessionExpires,
             _ => return HeaderName::Other,
         };
-        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { HeaderName::Other }
+        // Most senders write the names as the RFCs do, and equality of bytes costs a third of the other test.
+        let long = candidate.as_str().as_bytes();
+        if name == long || name.eq_ignore_ascii_case(long) { candidate } else { HeaderName::Other }
     }
 
     /// The long form as we write it, for example `Session-Expires`. Empty for `Other`, whose text only the message has.

@@ -1,6 +1,6 @@
 //! SIP bytes to message and back (RFC 3261), for a proxy that must not mangle what it forwards.
 //!
-//! A message is scanned once into a header index (`message`), read through lazy accessors (`value`), changed by a
+//! A message is scanned once into a header index, read through lazy accessors (`value`), changed by a
 //! list of byte-range edits (`edits`) and rendered; what no edit names leaves byte for byte as it came. Messages of
 //! our own are written by `build`. Stream transports cut their bytes into messages with `frame`.
 //!
@@ -11,6 +11,7 @@ pub mod check;
 pub mod edits;
 pub mod frame;
 pub mod header;
+mod index;
 mod lex;
 pub mod message;
 pub mod method;

@@ -1,99 +1,11 @@
-//! One pass over a message: start line, header index, body. Accessors read on demand and never allocate.
+//! A message on top of its index. Accessors read on demand and never allocate.
 
-use std::ops::Range;
+pub use crate::index::{MAX_HEADERS, MAX_MESSAGE_LEN, ParseError, Slots, StartLine};
 
+use crate::index::Slot;
 use crate::lex::{self, Split};
 use crate::value::{CSeq, NameAddr, SessionExpires, ValueError, Via, parse_delta};
 use crate::{HeaderName, Method};
-
-/// Most header fields (lines) a message may have; one more is `ParseError::TooManyHeaders`.
-pub const MAX_HEADERS: usize = 192;
-/// Most bytes of a message, the largest UDP payload.
-pub const MAX_MESSAGE_LEN: usize = 65_535;
-
-/// No line of that name, in the first-occurrence table.
-const NONE: u8 = u8::MAX;
-const _: () = assert!(MAX_HEADERS < NONE as usize);
-
-/// Caller-owned room for the header index, reused from message to message.
-pub struct Slots {
-    lines: Vec<Slot>,
-    /// Index in `lines` of the first line of each name.
-    first: [u8; HeaderName::COUNT],
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    name: HeaderName,
-    line_start: u32,
-    value_start: u32,
-    value_end: u32,
-    line_end: u32,
-}
-
-impl Slots {
-    /// Room for [`MAX_HEADERS`] header fields.
-    pub fn new() -> Slots {
-        Slots { lines: Vec::with_capacity(MAX_HEADERS), first: [NONE; HeaderName::COUNT] }
-    }
-}
-
-impl Default for Slots {
-    fn default() -> Slots {
-        Slots::new()
-    }
-}
-
-/// Why bytes are not a SIP message we can index. Carries no input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum ParseError {
-    /// Not SIP at all, or a status code out of 100..=699.
-    #[error("the start line is neither a request line nor a status line")]
-    StartLine,
-    /// What follows the start line is no header field.
-    #[error("a header line has no colon or an empty name")]
-    HeaderLine,
-    /// The empty line behind the headers is missing.
-    #[error("the header section has no end")]
-    Unterminated,
-    /// See [`MAX_HEADERS`].
-    #[error("more than {MAX_HEADERS} header fields")]
-    TooManyHeaders,
-    /// See [`MAX_MESSAGE_LEN`].
-    #[error("longer than {MAX_MESSAGE_LEN} bytes")]
-    TooLong,
-    /// The body is shorter than announced.
-    #[error("Content-Length is larger than what came")]
-    Truncated,
-    /// The end of the body is unknown.
-    #[error("Content-Length is not a number, or two of them differ")]
-    ContentLength,
-}
-
-/// The start line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StartLine {
-    /// `method SP uri SP version`.
-    Request {
-        /// The method as far as we know it.
-        method: Method,
-        /// Byte range of the method.
-        method_text: Range<usize>,
-        /// Byte range of what stands between the first and the last space; [`crate::check`] judges it.
-        uri: Range<usize>,
-        /// Is the version `SIP/2.0`?
-        version_ok: bool,
-    },
-    /// `version SP status SP reason`.
-    Response {
-        /// Status code, 100..=699.
-        status: u16,
-        /// Byte range of the reason phrase, may be empty.
-        reason: Range<usize>,
-        /// Is the version `SIP/2.0`?
-        version_ok: bool,
-    },
-}
 
 /// An indexed message borrowed from its datagram or frame. The body ends where Content-Length says (datagram bytes
 /// behind it are ignored, RFC 3261 §18.3) or, without one, with the datagram.
@@ -141,8 +53,8 @@ impl<'b> Message<'b> {
             return Err(ParseError::TooLong);
         }
         let line_end = memchr::memchr(b'\n', bytes).ok_or(ParseError::Unterminated)?;
-        let start = start_line(bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]))?;
-        let headers_end = index_headers(bytes, line_end + 1, slots)?;
+        let start = StartLine::parse(bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]))?;
+        let headers_end = slots.index(bytes, line_end + 1)?;
         let body_start = headers_end + lex::line_end_len(bytes, headers_end);
         Ok(Message { bytes, slots, start, headers_end, body_start })
     }
@@ -312,70 +224,117 @@ impl<'b> Header<'b> {
     }
 }
 
-/// Fills `slots` with the header lines from `at` on and gives the offset of the empty line behind them.
-fn index_headers(bytes: &[u8], mut at: usize, slots: &mut Slots) -> Result<usize, ParseError> {
-    slots.lines.clear();
-    slots.first = [NONE; HeaderName::COUNT];
-    while lex::line_end_len(bytes, at) == 0 {
-        let end = lex::folded_end(bytes, at).ok_or(ParseError::Unterminated)?;
-        let line = lex::header_line(bytes, at, end).ok_or(ParseError::HeaderLine)?;
-        if slots.lines.len() == MAX_HEADERS {
-            return Err(ParseError::TooManyHeaders);
-        }
-        let name = HeaderName::from_bytes(&bytes[at..line.name_end]);
-        let first = &mut slots.first[name as usize];
-        if *first == NONE {
-            *first = slots.lines.len() as u8;
-        }
-        slots.lines.push(Slot {
-            name,
-            line_start: at as u32,
-            value_start: line.value_start as u32,
-            value_end: line.value_end as u32,
-            line_end: end as u32,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::RefresherParam;
+
+    const INVITE: &[u8] = b"INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP a:5060;branch=z9hG4bK1, SIP/2.0/TCP b\r\n\
+        v : SIP/2.0/UDP c\r\nf: \"A\" <sip:a@x>;tag=1\r\nTo:\r\n <sip:b@y>\r\nCall-ID: id@a\r\nCSeq: 7\r\n\tINVITE\r\n\
+        Supported: 100rel,\r\n replaces\r\nk: TIMER\r\nx: 1800 ; refresher = uas\r\nMin-SE: 90\r\nm: <sip:a@a>, <sip:c@c>\r\n\
+        Subject:\r\nContent-Length: 4\r\n\r\nbodytrailing";
+
+    fn with<R>(bytes: &[u8], check: impl FnOnce(Result<Message<'_>, ParseError>) -> R) -> R {
+        let mut slots = Slots::new();
+        check(Message::parse(bytes, &mut slots))
+    }
+
+    fn with_headers<R>(headers: &str, check: impl FnOnce(Message<'_>) -> R) -> R {
+        with(format!("OPTIONS sip:a@b SIP/2.0\r\n{headers}\r\n").as_bytes(), |message| check(message.unwrap()))
+    }
+
+    #[test]
+    fn a_request_is_indexed_and_its_values_are_read() {
+        with(INVITE, |message| {
+            let message = message.unwrap();
+            assert_eq!((message.method(), message.status()), (Some(Method::Invite), None));
+            assert_eq!(message.request_uri(), Some(&b"sip:bob@example.com"[..]));
+            assert_eq!(message.body(), b"body");
+            assert_eq!(message.bytes(), &INVITE[..INVITE.len() - "trailing".len()]);
+            assert_eq!(&message.bytes()[message.headers_end()..], b"\r\nbody");
+            assert_eq!(message.call_id(), Some(&b"id@a"[..]));
+            assert_eq!(message.cseq().unwrap().number, 7);
+            assert_eq!((message.from_tag(), message.to_tag()), (Some(&b"1"[..]), None));
+            assert_eq!(message.to().unwrap().uri, b"sip:b@y");
+            assert_eq!(message.contact().unwrap().uri, b"sip:a@a");
+            let session = message.session_expires().unwrap().unwrap();
+            assert_eq!((session.delta, session.refresher), (1800, Some(RefresherParam::Uas)));
+            assert_eq!(message.min_se(), Ok(Some(90)));
         });
-        at = end;
     }
-    Ok(at)
-}
 
-/// `line` without its line end.
-fn start_line(line: &[u8]) -> Result<StartLine, ParseError> {
-    if is_sip(line) { status_line(line) } else { request_line(line) }.ok_or(ParseError::StartLine)
-}
-
-fn status_line(line: &[u8]) -> Option<StartLine> {
-    let space = memchr::memchr(b' ', line)?;
-    let code = line.get(space + 1..space + 4)?;
-    if !matches!(line.get(space + 4), None | Some(b' ')) {
-        return None;
+    #[test]
+    fn elements_run_over_lines_and_tell_their_offsets() {
+        with(INVITE, |message| {
+            let message = message.unwrap();
+            let vias: Vec<_> = message.elements(HeaderName::Via).collect();
+            assert_eq!(vias.len(), 3);
+            assert_eq!(message.count(HeaderName::Via), 2);
+            for (offset, via) in vias {
+                assert_eq!(&message.bytes()[offset..offset + via.len()], via);
+            }
+            assert_eq!(message.top_via().unwrap().branch(), Some(&b"z9hG4bK1"[..]));
+            for token in ["100rel", "replaces", "timer"] {
+                assert!(message.has_token(HeaderName::Supported, token), "{token}");
+            }
+            assert!(!message.has_token(HeaderName::Supported, "time"));
+            assert!(!message.has_token(HeaderName::Require, "timer"));
+        });
     }
-    let status = u16::try_from(lex::number(code)?).ok().filter(|status| (100..700).contains(status))?;
-    let reason = (space + 5).min(line.len())..line.len();
-    Some(StartLine::Response { status, reason, version_ok: is_version_2(&line[..space]) })
-}
 
-/// Only the frame is read here: whoever answers 400 to a faulty Request-URI needs the message indexed.
-fn request_line(line: &[u8]) -> Option<StartLine> {
-    let method_end = memchr::memchr(b' ', line)?;
-    let written = lex::trim_end(line);
-    let version_start = memchr::memrchr(b' ', written)? + 1;
-    let method_text = &line[..method_end];
-    if version_start <= method_end + 2 || !lex::is_token(method_text) || !is_sip(&written[version_start..]) {
-        return None;
+    #[test]
+    fn header_lines_cover_the_header_section_without_gaps() {
+        with(INVITE, |message| {
+            let message = message.unwrap();
+            let mut at = "INVITE sip:bob@example.com SIP/2.0\r\n".len();
+            for header in message.headers() {
+                assert_eq!(header.line_start, at);
+                assert_eq!(&message.bytes()[header.value_start..header.value_start + header.value.len()], header.value);
+                at = header.line_end;
+            }
+            assert_eq!(at, message.headers_end());
+            assert_eq!(message.headers().count(), 13);
+        });
     }
-    Some(StartLine::Request {
-        method: Method::from_token(method_text),
-        method_text: 0..method_end,
-        uri: method_end + 1..version_start - 1,
-        version_ok: is_version_2(&written[version_start..]),
-    })
-}
 
-fn is_sip(text: &[u8]) -> bool {
-    text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
-}
+    #[test]
+    fn bare_line_feeds_and_leading_line_ends_are_accepted() {
+        with(b"\r\n\n\r\nBYE sip:a SIP/2.0\nTo: x\n ;tag=1\nl: 1\n\nb", |message| {
+            let message = message.unwrap();
+            assert_eq!(
+                (message.method(), message.to_tag(), message.body()),
+                (Some(Method::Bye), Some(&b"1"[..]), &b"b"[..])
+            );
+            assert!(message.bytes().starts_with(b"BYE"));
+        });
+    }
 
-fn is_version_2(version: &[u8]) -> bool {
-    version.eq_ignore_ascii_case(b"SIP/2.0")
+    #[test]
+    fn a_head_with_an_unusable_content_length_can_still_be_read() {
+        let mut slots = Slots::new();
+        let message = Message::parse_head(b"BYE sip:a SIP/2.0\r\nl: -1\r\ni: x\r\n\r\nb", &mut slots).unwrap();
+        assert_eq!((message.call_id(), message.body()), (Some(&b"x"[..]), &b"b"[..]));
+    }
+
+    #[test]
+    fn session_timer_headers_may_stand_once() {
+        let session =
+            |headers: &str| with_headers(headers, |message| message.session_expires().map(|found| found.is_some()));
+        assert_eq!(session(""), Ok(false));
+        assert_eq!(session("Session-Expires: 90\r\n"), Ok(true));
+        assert_eq!(session("x: 90\r\nSession-Expires: 90\r\n"), Err(ValueError::Repeated));
+        assert_eq!(session("x:\r\n"), Err(ValueError::Malformed));
+        assert_eq!(with_headers("Min-SE: 90\r\nMIN-SE: 90\r\n", |message| message.min_se()), Err(ValueError::Repeated));
+    }
+
+    #[test]
+    fn missing_headers_say_so() {
+        with_headers("", |message| {
+            assert_eq!(message.cseq(), Err(ValueError::Missing));
+            assert_eq!(message.top_via().err(), Some(ValueError::Missing));
+            assert_eq!(message.from().err(), Some(ValueError::Missing));
+            assert!(message.contact().is_none() && message.call_id().is_none());
+        });
+        with_headers("Contact: *\r\n", |message| assert!(message.contact().is_none()));
+    }
 }

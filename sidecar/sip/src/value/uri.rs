@@ -54,7 +54,7 @@ impl<'b> Uri<'b> {
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (&b""[..], rest),
         };
-        let (host, port, rest) = host_port(rest)?;
+        let HostPort { host, port, rest } = HostPort::parse(rest)?;
         let (params, headers) = rest.split_at(memchr::memchr(b'?', rest).unwrap_or(rest.len()));
         if !matches!(params.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);
@@ -87,31 +87,41 @@ impl Scheme {
     }
 }
 
-/// Reads `host [":" port]` off the front; IPv6 references lose their brackets. White space is legal around the colon,
-/// as in Via's sent-by. Gives host, port and what follows, white space trimmed at its front.
-pub(super) fn host_port(text: &[u8]) -> Result<(&[u8], Option<u16>, &[u8]), ValueError> {
-    let (host, rest) = match text.first() {
-        Some(b'[') => {
-            let close = memchr::memchr(b']', text).ok_or(ValueError::Malformed)?;
-            if !text[1..close].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
-                return Err(ValueError::Malformed);
-            }
-            (&text[1..close], &text[close + 1..])
-        }
-        // The underscore is no part of a host name, but names of machines in use have it.
-        _ => text.split_at(
-            text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')).count(),
-        ),
-    };
-    if host.is_empty() {
-        return Err(ValueError::Malformed);
+/// `host [":" port]` off the front of a text.
+pub(super) struct HostPort<'b> {
+    /// IPv6 references have lost their brackets.
+    pub(super) host: &'b [u8],
+    pub(super) port: Option<u16>,
+    /// What follows, without white space at its front.
+    pub(super) rest: &'b [u8],
+}
+
+impl<'b> HostPort<'b> {
+    /// White space is legal around the colon, as in Via's sent-by.
+    pub(super) fn parse(text: &'b [u8]) -> Result<HostPort<'b>, ValueError> {
+        let (host, rest) = host(text).ok_or(ValueError::Malformed)?;
+        let rest = lex::trim_start(rest);
+        let Some(after_colon) = rest.strip_prefix(b":") else { return Ok(HostPort { host, port: None, rest }) };
+        let after_colon = lex::trim_start(after_colon);
+        let digits = after_colon.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let port = lex::number(&after_colon[..digits]).and_then(|port| u16::try_from(port).ok());
+        let port = Some(port.ok_or(ValueError::Malformed)?);
+        Ok(HostPort { host, port, rest: lex::trim_start(&after_colon[digits..]) })
     }
-    let rest = lex::trim_start(rest);
-    let Some(after_colon) = rest.strip_prefix(b":") else { return Ok((host, None, rest)) };
-    let after_colon = lex::trim_start(after_colon);
-    let digits = after_colon.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let port = lex::number(&after_colon[..digits]).and_then(|port| u16::try_from(port).ok());
-    Ok((host, Some(port.ok_or(ValueError::Malformed)?), lex::trim_start(&after_colon[digits..])))
+}
+
+/// The host at the front of `text`, and what follows it.
+fn host(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    // The underscore is no part of a host name, but names of machines in use have it.
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let in_ipv6 = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    let (host, rest) = if text.first() == Some(&b'[') {
+        let close = memchr::memchr(b']', text)?;
+        (text[1..close].iter().all(in_ipv6).then_some(&text[1..close])?, &text[close + 1..])
+    } else {
+        text.split_at(text.iter().take_while(|byte| in_name(byte)).count())
+    };
+    (!host.is_empty()).then_some((host, rest))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Via (RFC 3261 §20.42, RFC 3581).
 
-use super::uri::host_port;
+use super::uri::HostPort;
 use super::{ValueError, param};
 use crate::lex;
 
@@ -72,7 +72,7 @@ impl<'b> Via<'b> {
         if ![name, version, transport].into_iter().all(lex::is_token) || sent_by.len() == rest.len() {
             return Err(ValueError::Malformed);
         }
-        let (host, port, params) = host_port(sent_by)?;
+        let HostPort { host, port, rest: params } = HostPort::parse(sent_by)?;
         if !matches!(params.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);
         }
