@@ -1,0 +1,104 @@
+//! A whole pass of an 800-byte INVITE, from received bytes to bytes that leave, beside what rsip needs to parse and print
+//! it. Absolute times drift with the machine: compare the lines of one run.
+//!
+//! `cargo bench -p sipwarden-sidecar --bench pass`
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use common::{PEER, peer, shard};
+use criterion::{Criterion, Throughput};
+use sipwarden_session_timer::{Mode, Policy, Time};
+use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
+
+/// New calls between two shards that start empty.
+const CALLS: usize = 1000;
+
+/// An INVITE of exactly 800 bytes with the headers and SDP of a desk phone.
+fn invite(call: usize) -> Vec<u8> {
+    let sdp = "v=0\r\no=alice 2890844526 2890844526 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+               m=audio 49170 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let head = format!(
+        "INVITE sip:bob@192.0.2.1:5060 SIP/2.0\r\nVia: SIP/2.0/UDP {PEER};rport;branch=z9hG4bK776asdhds{call:06}\r\n\
+         Max-Forwards: 70\r\nFrom: \"Alice\" <sip:alice@example.com>;tag=1928301774\r\nTo: <sip:bob@example.com>\r\n\
+         Call-ID: a84b4c76e66710{call:06}@198.51.100.7\r\nCSeq: 314159 INVITE\r\nContact: <sip:alice@{PEER}>\r\n\
+         Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, NOTIFY\r\nSupported: timer, 100rel\r\n\
+         Session-Expires: 1800;refresher=uac\r\nMin-SE: 90\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\nUser-Agent: ",
+        sdp.len()
+    );
+    let user_agent = "p".repeat(800 - head.len() - sdp.len() - 4);
+    format!("{head}{user_agent}\r\n\r\n{sdp}").into_bytes()
+}
+
+fn enforce() -> Policy {
+    Policy { mode: Mode::Enforce, ..Policy::observe() }
+}
+
+fn pass(shard: &mut Shard, intake: &mut Intake, out: &mut Outbox, bytes: &[u8]) {
+    out.clear();
+    let message = intake.receive(bytes).expect("a valid INVITE");
+    let outcome = shard.handle_message(Time::ZERO, peer(), &message, out);
+    assert!(matches!(outcome, Outcome::Forwarded { .. }), "{outcome:?}");
+}
+
+fn rsip_pass(bytes: &[u8]) -> Vec<u8> {
+    rsip::SipMessage::try_from(bytes).expect("a valid INVITE").into()
+}
+
+fn benches(criterion: &mut Criterion) {
+    let calls: Vec<_> = (0..CALLS).map(invite).collect();
+    assert_eq!(calls[0].len(), 800);
+    let mut group = criterion.benchmark_group("pass");
+    group.throughput(Throughput::Bytes(800));
+    let (mut intake, mut out) = (Intake::new(), Outbox::default());
+
+    group.bench_function("index", |bencher| {
+        bencher.iter(|| intake.receive(black_box(&calls[0])).expect("valid").headers_end());
+    });
+    group.bench_function("INVITE of a known call", |bencher| {
+        let mut shard = shard(enforce());
+        bencher.iter(|| pass(&mut shard, &mut intake, &mut out, black_box(&calls[0])));
+    });
+    group.bench_function("INVITE of a new call", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            let mut left = usize::try_from(iterations).expect("64-bit");
+            while left > 0 {
+                let mut shard = shard(enforce());
+                let batch = left.min(CALLS);
+                let start = Instant::now();
+                calls[..batch].iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call));
+                spent += start.elapsed();
+                left -= batch;
+            }
+            spent
+        });
+    });
+    group.bench_function("rsip parse and print", |bencher| bencher.iter(|| rsip_pass(black_box(&calls[0]))));
+    group.finish();
+}
+
+fn count_allocations() {
+    let calls: Vec<_> = (0..CALLS).map(invite).collect();
+    let (mut shard, mut intake, mut out) = (shard(enforce()), Intake::new(), Outbox::default());
+    let (warm, new) = calls.split_at(CALLS / 2);
+    warm.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call));
+    let known = measure(|| warm.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call)));
+    let fresh = measure(|| new.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call)));
+    let rsip = measure(|| drop(rsip_pass(&calls[0])));
+    let each = |count: u64| count as f64 / (CALLS / 2) as f64;
+    println!("allocations per message: known call {}, new call {}", each(known.count_total), each(fresh.count_total));
+    println!("allocations per message: rsip {}", rsip.count_total);
+}
+
+fn main() {
+    count_allocations();
+    let mut criterion = Criterion::default().configure_from_args();
+    benches(&mut criterion);
+    criterion.final_summary();
+}

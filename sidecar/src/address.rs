@@ -1,0 +1,195 @@
+//! The addresses people write: `udp:127.0.0.1:5060`, `tcp:[::1]:0`, `udp:sip.example.net:5060`, `sip.example.net:5060`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use sipwarden_sip::value::Transport;
+
+use crate::shard::Target;
+
+/// A transport and a socket address, `udp:IP:PORT` or `udp:[IPv6]:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ListenAddress {
+    /// UDP or TCP.
+    pub transport: Transport,
+    /// Port 0 lets the system choose.
+    pub addr: SocketAddr,
+}
+
+/// A next hop, `udp:HOST[:PORT]`; the host may be a name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NextHop(pub Target);
+
+/// `HOST[:PORT]` as written into Via and Record-Route.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Advertised {
+    /// A name or an address, IPv6 in brackets.
+    host: String,
+    port: Option<u16>,
+}
+
+/// Why a text is not an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not a transport we have.
+    #[error("the address must begin with udp: or tcp: (tls, ws and wss are not served yet)")]
+    Transport,
+    /// Not `IP:PORT`.
+    #[error("expected IP:PORT behind the transport, IPv6 as [::1]:5060")]
+    SocketAddr,
+    /// Not `HOST[:PORT]`.
+    #[error("expected HOST or HOST:PORT, IPv6 as [::1]:5060")]
+    Host,
+}
+
+impl Advertised {
+    /// `host:port`, with `default_port` where none was given.
+    pub fn sent_by(&self, default_port: u16) -> String {
+        format!("{}:{}", self.host, self.port.unwrap_or(default_port))
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<ListenAddress, AddressError> {
+        let (transport, rest) = split_transport(text)?;
+        let addr = rest.parse().map_err(|_| AddressError::SocketAddr)?;
+        Ok(ListenAddress { transport, addr })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:{}", transport_name(self.transport), self.addr)
+    }
+}
+
+impl FromStr for NextHop {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<NextHop, AddressError> {
+        let (transport, rest) = split_transport(text)?;
+        let (host, port) = split_host(rest)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        Ok(NextHop(Target { host, port, transport: Some(transport) }))
+    }
+}
+
+impl FromStr for Advertised {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Advertised, AddressError> {
+        let (host, port) = split_host(text)?;
+        Ok(Advertised { host: host.to_owned(), port })
+    }
+}
+
+macro_rules! try_from_string {
+    ($($name:ty),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = AddressError;
+
+            fn try_from(text: String) -> Result<Self, AddressError> {
+                text.parse()
+            }
+        }
+    )*};
+}
+try_from_string!(ListenAddress, NextHop, Advertised);
+
+/// Lower case, as in addresses, metrics and JSON.
+pub fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Ws => "ws",
+        Transport::Wss => "wss",
+        Transport::Other => "other",
+    }
+}
+
+fn split_transport(text: &str) -> Result<(Transport, &str), AddressError> {
+    let (transport, rest) = text.split_once(':').ok_or(AddressError::Transport)?;
+    if transport.eq_ignore_ascii_case("udp") {
+        Ok((Transport::Udp, rest))
+    } else if transport.eq_ignore_ascii_case("tcp") {
+        Ok((Transport::Tcp, rest))
+    } else {
+        Err(AddressError::Transport)
+    }
+}
+
+/// `host` keeps the brackets of an IPv6 address.
+fn split_host(text: &str) -> Result<(&str, Option<u16>), AddressError> {
+    let host_end = match text.strip_prefix('[') {
+        Some(inside) => {
+            let length = inside.find(']').ok_or(AddressError::Host)?;
+            inside[..length].parse::<Ipv6Addr>().map_err(|_| AddressError::Host)?;
+            length + 2
+        }
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(host_end);
+    let port = match rest.strip_prefix(':') {
+        Some(digits) => Some(digits.parse().ok().filter(|&port| port != 0).ok_or(AddressError::Host)?),
+        None if rest.is_empty() => None,
+        None => return Err(AddressError::Host),
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_host = host.starts_with('[')
+        || host.parse::<IpAddr>().is_ok()
+        || (!host.is_empty() && host.bytes().all(is_name));
+    if is_host { Ok((host, port)) } else { Err(AddressError::Host) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_are_read_and_written_alike() {
+        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:0", "udp:0.0.0.0:5060"] {
+            assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_listen_address_is_refused() {
+        for (text, error) in [
+            ("127.0.0.1:5060", AddressError::Transport),
+            ("tls:127.0.0.1:5061", AddressError::Transport),
+            ("udp", AddressError::Transport),
+            ("udp:127.0.0.1", AddressError::SocketAddr),
+            ("udp:localhost:5060", AddressError::SocketAddr),
+            ("udp:::1:5060", AddressError::SocketAddr),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_next_hop_is_a_name_or_an_address() {
+        let target = |text: &str| text.parse::<NextHop>().map(|hop| (hop.0.host, hop.0.port));
+        assert_eq!(target("udp:SIP.example.net"), Ok(("sip.example.net".into(), None)));
+        assert_eq!(target("tcp:192.0.2.1:5070"), Ok(("192.0.2.1".into(), Some(5070))));
+        assert_eq!(target("udp:[2001:db8::1]:5060"), Ok(("2001:db8::1".into(), Some(5060))));
+        for bad in ["udp:", "udp:a b", "udp:host:0", "udp:host:65536", "udp:[::1", "udp:[::1]x", "udp:[nonsense]"] {
+            assert_eq!(target(bad), Err(AddressError::Host), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_advertised_address_falls_back_to_the_listeners_port() {
+        let sent_by = |text: &str| text.parse::<Advertised>().expect(text).sent_by(5060);
+        assert_eq!(sent_by("sip.example.net"), "sip.example.net:5060");
+        assert_eq!(sent_by("192.0.2.1:5080"), "192.0.2.1:5080");
+        assert_eq!(sent_by("[2001:db8::1]"), "[2001:db8::1]:5060");
+    }
+}

@@ -1,0 +1,217 @@
+//! The command line: `run`, `check`, `demo`. `run` takes the same settings from a YAML file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::address::{Advertised, ListenAddress, NextHop};
+use crate::settings::Settings;
+
+/// One session policy over every SIP call of the application behind it.
+#[derive(Debug, Parser)]
+#[command(name = "sipwarden-sidecar", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stand between the network and an application, and hold the session policy
+    Run(Box<RunArgs>),
+    /// Say what is wrong with a SessionPolicy or SidecarConfig file, with line and field, or what it will do
+    Check {
+        /// The YAML file
+        file: PathBuf,
+    },
+    /// Show a call on loopback: 422, negotiation, a refresh, a phone that vanishes, the BYE to both sides
+    Demo,
+}
+
+/// Settings of `run`. Flags win over the file of `--config`, list by list.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RunArgs {
+    /// The same settings in YAML: policy, listen, appListen, app, nextHop, advertise, admin, clockSpeed, workers,
+    /// logFormat, log, logSipUsers
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// A SessionPolicy or SidecarConfig; without one the sidecar only observes
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where the network reaches us: udp:IP:PORT or tcp:IP:PORT, may be repeated; port 0 lets the system choose
+    #[arg(long, value_name = "TRANSPORT:IP:PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// Where the application reaches us, may be repeated
+    #[arg(long, value_name = "TRANSPORT:IP:PORT")]
+    pub app_listen: Vec<ListenAddress>,
+    /// Where we reach the application
+    #[arg(long, value_name = "TRANSPORT:IP:PORT")]
+    pub app: Option<ListenAddress>,
+    /// Where requests of the application without a Route go, instead of their request URI
+    #[arg(long, value_name = "TRANSPORT:HOST:PORT")]
+    pub next_hop: Option<NextHop>,
+    /// What Via and Record-Route tell the network; needed when listening on 0.0.0.0 or [::]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub advertise: Option<Advertised>,
+    /// Health, metrics and sessions over HTTP [default: 127.0.0.1:8642]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// Session time runs N times faster; for trying things out [default: 1]
+    #[arg(long, value_name = "N")]
+    pub clock_speed: Option<u32>,
+    /// Threads [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// How log lines look [default: text]
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// What is logged, for example info or sipwarden=debug; PUT /log-filter changes it later [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Do not redact the users of SIP URIs in log lines
+    #[arg(long)]
+    pub log_sip_users: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl RunArgs {
+    /// The settings of the file of `--config`, if any, under those of the flags.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no such YAML (with line and field).
+    pub fn merged(self) -> anyhow::Result<RunArgs> {
+        match &self.config {
+            None => Ok(self),
+            Some(path) => {
+                let file = RunArgs::read(path)?;
+                Ok(self.over(file))
+            }
+        }
+    }
+
+    /// Checked settings.
+    ///
+    /// # Errors
+    /// Something is missing or contradicts itself; the text names the flag.
+    pub fn settings(self) -> anyhow::Result<Settings> {
+        let Some(app) = self.app else { bail!("--app is missing: where the application listens, for example udp:127.0.0.1:5070") };
+        let settings = Settings {
+            policy: self.policy,
+            listen: self.listen,
+            app_listen: self.app_listen,
+            app,
+            next_hop: self.next_hop.map(|hop| hop.0),
+            advertise: self.advertise,
+            admin: self.admin.unwrap_or(Settings::DEFAULT_ADMIN),
+            clock_speed: self.clock_speed.unwrap_or(1),
+            workers: self.workers.unwrap_or(1),
+            log_sip_users: self.log_sip_users,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn read(path: &Path) -> anyhow::Result<RunArgs> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.without_snippet()))
+    }
+
+    fn over(self, file: RunArgs) -> RunArgs {
+        let list = |flags: Vec<ListenAddress>, file: Vec<ListenAddress>| if flags.is_empty() { file } else { flags };
+        RunArgs {
+            config: self.config,
+            policy: self.policy.or(file.policy),
+            listen: list(self.listen, file.listen),
+            app_listen: list(self.app_listen, file.app_listen),
+            app: self.app.or(file.app),
+            next_hop: self.next_hop.or(file.next_hop),
+            advertise: self.advertise.or(file.advertise),
+            admin: self.admin.or(file.admin),
+            clock_speed: self.clock_speed.or(file.clock_speed),
+            workers: self.workers.or(file.workers),
+            log_format: self.log_format.or(file.log_format),
+            log: self.log.or(file.log),
+            log_sip_users: self.log_sip_users || file.log_sip_users,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> RunArgs {
+        let all = ["sipwarden-sidecar", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all).expect("valid arguments").command {
+            Command::Run(args) => *args,
+            other => panic!("not run: {other:?}"),
+        }
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run.yaml");
+        std::fs::write(&path, text).expect("written");
+        let path = path.to_str().expect("UTF-8").to_owned();
+        (dir, path)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let (_dir, path) = file(
+            "listen: [\"udp:127.0.0.1:5060\", \"tcp:127.0.0.1:5060\"]\nappListen: [\"udp:127.0.0.1:5062\"]\n\
+             app: udp:127.0.0.1:5070\nclockSpeed: 5\nnextHop: udp:sip.example.net\nlogFormat: json\n",
+        );
+        let merged = run(&["--config", &path, "--listen", "udp:127.0.0.1:0"]).merged().expect("merged");
+        assert_eq!(merged.log_format, Some(LogFormat::Json));
+        let settings = merged.settings().expect("settings");
+        assert_eq!(settings.listen, ["udp:127.0.0.1:0".parse().expect("an address")]);
+        assert_eq!(settings.app_listen.len(), 1);
+        assert_eq!(settings.clock_speed, 5);
+        assert_eq!(settings.next_hop.expect("a next hop").host, "sip.example.net");
+    }
+
+    #[test]
+    fn an_unknown_field_of_the_file_is_named_with_its_line() {
+        let (_dir, path) = file("workers: 2\nlisten-on: udp:127.0.0.1:5060\n");
+        let error = run(&["--config", &path]).merged().expect_err("unknown field").to_string();
+        assert!(error.contains("line 2") && error.contains("listen-on"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_address_of_the_file_is_told_with_its_line() {
+        let (_dir, path) = file("workers: 2\napp: 127.0.0.1:5060\n");
+        let error = run(&["--config", &path]).merged().expect_err("bad address").to_string();
+        assert!(error.contains("line 2") && error.contains("must begin with udp: or tcp:"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_app_is_told() {
+        let error = run(&["--listen", "udp:127.0.0.1:0"]).settings().expect_err("no app").to_string();
+        assert!(error.contains("--app is missing"), "{error}");
+    }
+}

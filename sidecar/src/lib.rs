@@ -1,0 +1,33 @@
+//! The sipwarden sidecar as a library: what `main` starts and tests drive.
+//!
+//! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
+//! ([`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`]), and what is seen from outside
+//! ([`admin`], [`metrics`], [`logs`]).
+
+pub mod address;
+pub mod admin;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod demo;
+pub mod hub;
+pub mod logs;
+pub mod metrics;
+pub mod policy;
+pub mod policy_file;
+pub mod readiness;
+pub mod report;
+pub mod resolver;
+pub mod sessions;
+pub mod settings;
+pub mod shard;
+pub mod transport;
+pub mod typed;
+pub mod worker;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// A number nobody can guess: the standard library keys its hashes from the system's randomness.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

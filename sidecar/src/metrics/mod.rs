@@ -1,0 +1,366 @@
+//! What Prometheus sees. Every label set is closed and resolved at start; nothing names a call, a user or an address.
+
+mod events;
+mod grid;
+
+use std::time::Duration;
+
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
+use sipwarden_session_timer::{Event, Leg, LimitKind};
+use sipwarden_sip::ParseError;
+use sipwarden_sip::check::Fault;
+use sipwarden_sip::value::Transport;
+
+use self::events::EventMetrics;
+use self::grid::Grid;
+use crate::address::transport_name;
+use crate::shard::{DropReason, Outcome};
+
+const SIDES: (&str, &[&str]) = ("side", &[Leg::BOTH[0].as_str(), Leg::BOTH[1].as_str()]);
+const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    messages: Grid<3>,
+    answers: Grid<2>,
+    drops: Grid<1>,
+    parse_failures: Grid<1>,
+    limits: Grid<1>,
+    transport_errors: Grid<2>,
+    lookups: Grid<1>,
+    policy_reloads: Grid<1>,
+    policy_info: GaugeVec,
+    decision: Histogram,
+    sessions: IntGauge,
+    connections: IntGauge,
+    events: EventMetrics,
+}
+
+/// Request or response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Begins with a request line.
+    Request,
+    /// Begins with a status line.
+    Response,
+    /// Could not be indexed.
+    Unreadable,
+}
+
+/// A bound that was reached. Those of the session-timer core and our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// One of the core's tables.
+    Core(LimitKind),
+    /// Stream connections: a new one was closed, or not made.
+    Connections,
+    /// Bytes waiting to be written to a stream: a message was dropped.
+    WriteQueue,
+    /// Datagrams waiting for room in a socket: one was dropped.
+    DatagramQueue,
+    /// Packets waiting for a name, here or in a shard: one was dropped.
+    Lookups,
+}
+
+/// What went wrong on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// Receiving or reading.
+    Receive,
+    /// Sending or writing.
+    Send,
+    /// The datagram is larger than the path or the protocol takes (EMSGSIZE).
+    TooLarge,
+    /// Nobody listens there (ECONNREFUSED).
+    Refused,
+    /// A connection could not be made in time.
+    ConnectTimeout,
+    /// A connection could not be accepted.
+    Accept,
+    /// A stream could not be cut into messages.
+    Framing,
+    /// A connection was silent for too long.
+    Idle,
+}
+
+/// How a new policy was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Applied,
+    /// It reads the same as the one in force.
+    Unchanged,
+    /// It is wrong; the old one stays.
+    Refused,
+}
+
+impl Metrics {
+    /// Everything at zero, in a registry of its own.
+    pub fn new() -> Metrics {
+        let registry = Registry::new();
+        let r = &registry;
+        let policy_info = GaugeVec::new(
+            Opts::new("sipwarden_policy_info", "The policy in force; always 1."),
+            &["name", "generation", "hash", "mode"],
+        )
+        .expect("a legal name and legal labels");
+        registry.register(Box::new(policy_info.clone())).expect("each name is registered once");
+        Metrics {
+            messages: Grid::new(
+                r,
+                "sipwarden_messages_total",
+                "SIP messages received, by the side they came from and what became of them.",
+                [SIDES, ("kind", KINDS), ("verdict", VERDICTS)],
+            ),
+            answers: Grid::new(
+                r,
+                "sipwarden_answers_total",
+                "Requests answered by the sidecar itself, by status.",
+                [SIDES, ("status", STATUSES)],
+            ),
+            drops: Grid::new(r, "sipwarden_drops_total", "Messages dropped after parsing.", [("reason", DROPS)]),
+            parse_failures: Grid::new(
+                r,
+                "sipwarden_parse_failures_total",
+                "Packets that are not SIP messages we can index.",
+                [("reason", PARSE_FAILURES)],
+            ),
+            limits: Grid::new(r, "sipwarden_limits_reached_total", "Bounds that were reached.", [("limit", LIMITS)]),
+            transport_errors: Grid::new(
+                r,
+                "sipwarden_transport_errors_total",
+                "Errors of sockets.",
+                [("transport", &TRANSPORTS.map(transport_name)), ("error", TRANSPORT_ERRORS)],
+            ),
+            lookups: Grid::new(
+                r,
+                "sipwarden_lookups_total",
+                "Names looked up (RFC 3263), by result.",
+                [("result", &["Resolved", "Unresolvable"])],
+            ),
+            policy_reloads: Grid::new(
+                r,
+                "sipwarden_policy_reloads_total",
+                "Policy files read again; a refused one leaves the old policy in force.",
+                [("result", &["Applied", "Unchanged", "Refused"])],
+            ),
+            policy_info,
+            decision: histogram(
+                r,
+                "sipwarden_decision_seconds",
+                "Time from a received message to its rendered successor; one message of 64 is measured.",
+                vec![5e-7, 1e-6, 2e-6, 4e-6, 8e-6, 16e-6, 32e-6, 64e-6, 256e-6, 1e-3],
+            ),
+            sessions: gauge(r, "sipwarden_sessions_active", "Sessions with a 2xx and no end."),
+            connections: gauge(r, "sipwarden_connections", "Open stream connections."),
+            events: EventMetrics::new(r),
+            registry,
+        }
+    }
+
+    /// A message from `side` and what became of it.
+    pub fn message(&self, side: Leg, kind: MessageKind, outcome: Outcome) {
+        let verdict = match outcome {
+            Outcome::Forwarded { edited: false } => 0,
+            Outcome::Forwarded { edited: true } => 1,
+            Outcome::Answered(status) => {
+                self.answers.inc([side.index(), status_label(status)]);
+                2
+            }
+            Outcome::Absorbed => 3,
+            Outcome::Parked => 4,
+            Outcome::Dropped(reason) => {
+                self.dropped(reason);
+                5
+            }
+        };
+        self.messages.inc([side.index(), kind as usize, verdict]);
+    }
+
+    /// Something the core told.
+    pub fn event(&self, event: &Event) {
+        if let Some(limit) = self.events.record(event) {
+            self.limit(Limit::Core(limit));
+        }
+    }
+
+    /// A bound was reached.
+    pub fn limit(&self, limit: Limit) {
+        let index = match limit {
+            Limit::Core(LimitKind::Calls) => 0,
+            Limit::Core(LimitKind::Forks) => 1,
+            Limit::Core(LimitKind::IdentitySize) => 2,
+            Limit::Connections => 3,
+            Limit::WriteQueue => 4,
+            Limit::DatagramQueue => 5,
+            Limit::Lookups => 6,
+        };
+        self.limits.inc([index]);
+    }
+
+    /// An error of a socket.
+    pub fn transport_error(&self, transport: Transport, error: TransportError) {
+        let transport = TRANSPORTS.iter().position(|&known| known == transport).expect("only these have sockets");
+        self.transport_errors.inc([transport, error as usize]);
+    }
+
+    /// A name was looked up.
+    pub fn lookup(&self, resolved: bool) {
+        self.lookups.inc([usize::from(!resolved)]);
+    }
+
+    /// The policy file was read again.
+    pub fn policy_reload(&self, result: Reload) {
+        self.policy_reloads.inc([result as usize]);
+    }
+
+    /// The policy now in force.
+    pub fn policy(&self, name: &str, generation: i64, hash: &str, mode: &str) {
+        self.policy_info.reset();
+        self.policy_info.with_label_values(&[name, &generation.to_string(), hash, mode]).set(1.0);
+    }
+
+    /// The time one decision took.
+    pub fn decision(&self, took: Duration) {
+        self.decision.observe(took.as_secs_f64());
+    }
+
+    /// A stream connection was opened (1) or closed (-1).
+    pub fn connections(&self, change: i64) {
+        self.connections.add(change);
+    }
+
+    /// The text a scrape gets.
+    pub fn render(&self, active_sessions: usize) -> String {
+        self.sessions.set(i64::try_from(active_sessions).unwrap_or(i64::MAX));
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("metrics are always writable as text")
+    }
+
+    fn dropped(&self, reason: DropReason) {
+        let index = match reason {
+            DropReason::Parse(error) => {
+                self.parse_failures.inc([parse_label(error)]);
+                return;
+            }
+            DropReason::Fault(Fault::BadRequest) => 0,
+            DropReason::Fault(Fault::UnsupportedScheme) => 1,
+            DropReason::Fault(Fault::Version) => 2,
+            DropReason::NotOurVia => 3,
+            DropReason::NoRoute => 4,
+            DropReason::Unanswerable(_) => 5,
+            DropReason::LookupsFull => {
+                self.limit(Limit::Lookups);
+                6
+            }
+        };
+        self.drops.inc([index]);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+const KINDS: &[&str] = &["request", "response", "unreadable"];
+const VERDICTS: &[&str] = &["Forwarded", "Edited", "Answered", "Absorbed", "Parked", "Dropped"];
+const DROPS: &[&str] =
+    &["BadRequest", "UnsupportedScheme", "Version", "NotOurVia", "NoRoute", "Unanswerable", "LookupsFull"];
+const LIMITS: &[&str] =
+    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups"];
+const TRANSPORT_ERRORS: &[&str] =
+    &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
+const PARSE_FAILURES: &[&str] =
+    &["StartLine", "HeaderLine", "Unterminated", "TooManyHeaders", "TooLong", "Truncated", "ContentLength"];
+const STATUSES: &[&str] = &["400", "416", "420", "422", "481", "482", "483", "500", "503", "505", "other"];
+
+fn status_label(status: u16) -> usize {
+    match status {
+        400 => 0,
+        416 => 1,
+        420 => 2,
+        422 => 3,
+        481 => 4,
+        482 => 5,
+        483 => 6,
+        500 => 7,
+        503 => 8,
+        505 => 9,
+        _ => 10,
+    }
+}
+
+fn parse_label(error: ParseError) -> usize {
+    match error {
+        ParseError::StartLine => 0,
+        ParseError::HeaderLine => 1,
+        ParseError::Unterminated => 2,
+        ParseError::TooManyHeaders => 3,
+        ParseError::TooLong => 4,
+        ParseError::Truncated => 5,
+        ParseError::ContentLength => 6,
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::new(name, help).expect("a legal name");
+    registry.register(Box::new(gauge.clone())).expect("each name is registered once");
+    gauge
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets);
+    let histogram = Histogram::with_opts(options).expect("a legal name and rising buckets");
+    registry.register(Box::new(histogram.clone())).expect("each name is registered once");
+    histogram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_own_verdict() {
+        let metrics = Metrics::new();
+        metrics.message(Leg::Local, MessageKind::Request, Outcome::Forwarded { edited: true });
+        metrics.message(Leg::Remote, MessageKind::Request, Outcome::Answered(483));
+        metrics.message(Leg::Remote, MessageKind::Unreadable, Outcome::Dropped(DropReason::Parse(ParseError::Truncated)));
+        metrics.message(Leg::Local, MessageKind::Request, Outcome::Dropped(DropReason::LookupsFull));
+        let text = metrics.render(7);
+        for line in [
+            r#"sipwarden_messages_total{kind="request",side="Local",verdict="Edited"} 1"#,
+            r#"sipwarden_messages_total{kind="request",side="Remote",verdict="Answered"} 1"#,
+            r#"sipwarden_answers_total{side="Remote",status="483"} 1"#,
+            r#"sipwarden_messages_total{kind="unreadable",side="Remote",verdict="Dropped"} 1"#,
+            r#"sipwarden_parse_failures_total{reason="Truncated"} 1"#,
+            r#"sipwarden_drops_total{reason="LookupsFull"} 1"#,
+            r#"sipwarden_limits_reached_total{limit="Lookups"} 1"#,
+            "sipwarden_sessions_active 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_policy_in_force_has_an_info_line() {
+        let metrics = Metrics::new();
+        metrics.policy("old", 1, "aa", "Observe");
+        metrics.policy("new", 2, "bb", "Enforce");
+        let text = metrics.render(0);
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("sipwarden_policy_info")).collect();
+        assert_eq!(lines, [r#"sipwarden_policy_info{generation="2",hash="bb",mode="Enforce",name="new"} 1"#]);
+    }
+
+    #[test]
+    fn every_label_list_fits_its_enum() {
+        let metrics = Metrics::new();
+        metrics.transport_error(Transport::Tcp, TransportError::Idle);
+        metrics.policy_reload(Reload::Refused);
+        metrics.limit(Limit::Lookups);
+        let text = metrics.render(0);
+        assert!(text.contains(r#"sipwarden_transport_errors_total{error="Idle",transport="tcp"} 1"#));
+        assert!(text.contains(r#"sipwarden_policy_reloads_total{result="Refused"} 1"#));
+    }
+}

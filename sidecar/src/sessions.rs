@@ -1,0 +1,162 @@
+//! Sessions as JSON, for `/sessions`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use sipwarden_session_timer::{Leg, LegView, SessionState, SessionView, Time};
+
+use crate::address::transport_name;
+use crate::hub::Hub;
+use crate::report::{self, Record, session_name};
+use crate::typed;
+
+/// Most sessions of one page.
+pub const MAX_PAGE: usize = 1000;
+/// Sessions copied under one lock: about a tenth of a millisecond.
+const LOCKED_PAGE: usize = 50;
+
+/// A page of `/sessions`.
+#[derive(Debug, Serialize)]
+pub struct Page {
+    /// Up to the limit asked for.
+    pub sessions: Vec<Session>,
+    /// Sessions on all pages: active ones, and those that ended a short while ago.
+    pub total: usize,
+    /// Sessions with a 2xx and no end.
+    pub active: usize,
+}
+
+/// One session. Durations in seconds; those of session time run `--clock-speed` times faster than the clock.
+#[derive(Debug, Serialize)]
+pub struct Session {
+    id: String,
+    call_id: String,
+    direction: &'static str,
+    /// `Active` or `Ended`.
+    state: &'static str,
+    ended: Option<&'static str>,
+    mode: &'static str,
+    policy: String,
+    rule: Option<String>,
+    interval_s: Option<u32>,
+    refresher: Option<&'static str>,
+    /// Until the session interval ends.
+    deadline_in_s: Option<f64>,
+    /// Until we end the session, unless it is refreshed.
+    expires_in_s: Option<f64>,
+    age_s: f64,
+    legs: Legs,
+    events: Vec<PastEvent>,
+}
+
+#[derive(Debug, Serialize)]
+struct Legs {
+    local: Party,
+    remote: Party,
+}
+
+#[derive(Debug, Serialize)]
+struct Party {
+    party: String,
+    target: String,
+    /// Where it was last heard.
+    flow: String,
+    transport: &'static str,
+    cseq: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct PastEvent {
+    ago_s: f64,
+    #[serde(flatten)]
+    record: Record,
+}
+
+/// How views become JSON.
+#[derive(Clone)]
+pub struct Presenter {
+    hub: Arc<Hub>,
+    clock_speed: u32,
+}
+
+impl Presenter {
+    /// Session time of `hub` runs `clock_speed` times faster.
+    pub fn new(hub: Arc<Hub>, clock_speed: u32) -> Presenter {
+        Presenter { hub, clock_speed }
+    }
+
+    /// Up to `limit` sessions from the `offset`th over all shards. Sessions that come or go between two locks may be
+    /// shown twice or not at all.
+    pub fn page(&self, offset: usize, limit: usize, reveal: bool) -> Page {
+        let now = self.hub.now();
+        let limit = limit.min(MAX_PAGE);
+        let mut sessions = Vec::new();
+        let mut total = 0;
+        for index in 0..self.hub.shard_count() {
+            let known = self.hub.shard(index).dialogs().known();
+            let mut skip = offset.saturating_sub(total);
+            while sessions.len() < limit && skip < known {
+                let views = self.hub.shard(index).dialogs().sessions(skip, LOCKED_PAGE.min(limit - sessions.len()));
+                if views.is_empty() {
+                    break;
+                }
+                skip += views.len();
+                sessions.extend(views.iter().map(|view| self.session(now, index, view, reveal)));
+            }
+            total += known;
+        }
+        Page { sessions, total, active: self.hub.active() }
+    }
+
+    /// The session of that name.
+    pub fn find(&self, name: &str, reveal: bool) -> Option<Session> {
+        let (index, id) = report::parse_session_name(name)?;
+        let view = self.hub.session(index, id)?;
+        Some(self.session(self.hub.now(), index, &view, reveal))
+    }
+
+    fn session(&self, now: Time, shard: usize, view: &SessionView, reveal: bool) -> Session {
+        let until = |time: Time| self.scaled(time.since(now)) - self.scaled(now.since(time));
+        let (state, ended) = match view.state {
+            SessionState::Active => ("Active", None),
+            SessionState::Ended(cause) => ("Ended", Some(report::cause_name(cause))),
+        };
+        let [local, remote] = Leg::BOTH.map(|leg| self.party(&view.legs[leg.index()], reveal));
+        Session {
+            id: session_name(shard, view.id),
+            call_id: String::from_utf8_lossy(&view.call_id).into_owned(),
+            direction: view.direction.as_str(),
+            state,
+            ended,
+            mode: report::mode_name(view.policy.mode),
+            policy: view.policy.name.clone(),
+            rule: view.policy.rule_name(view.rule).map(str::to_owned),
+            interval_s: view.interval,
+            refresher: view.refresher.map(Leg::as_str),
+            deadline_in_s: view.deadline.map(until),
+            expires_in_s: view.expires_at.map(until),
+            age_s: self.scaled(now.since(view.started)),
+            legs: Legs { local, remote },
+            events: view
+                .events
+                .iter()
+                .map(|past| PastEvent { ago_s: self.scaled(now.since(past.at)), record: (&past.event).into() })
+                .collect(),
+        }
+    }
+
+    fn party(&self, leg: &LegView, reveal: bool) -> Party {
+        let endpoint = &self.hub.endpoints[usize::from(leg.flow.endpoint)];
+        Party {
+            party: typed::shown_party(&leg.party, reveal),
+            target: typed::shown_uri(&leg.target, reveal),
+            flow: leg.flow.peer.to_string(),
+            transport: transport_name(endpoint.transport),
+            cseq: leg.cseq,
+        }
+    }
+
+    fn scaled(&self, duration: std::time::Duration) -> f64 {
+        duration.as_secs_f64() * f64::from(self.clock_speed)
+    }
+}

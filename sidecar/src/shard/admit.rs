@@ -1,0 +1,73 @@
+//! What a proxy asks of a request before it routes it (RFC 3261 §16.3), and the answers to those it refuses.
+
+use sipwarden_sip::check::{Fault, check, max_forwards};
+use sipwarden_sip::{HeaderName, Message, Method};
+
+/// Why a request is answered instead of forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Faulty(Fault),
+    Hops,
+    Loop,
+    /// Proxy-Require: we support no extension that asks for a proxy.
+    Extension,
+    /// Nowhere to send it. 500 and not 503, which would have the sender avoid us for other requests too
+    /// (RFC 3261 §16.7 item 6).
+    Unreachable,
+}
+
+impl Refusal {
+    /// Status code and reason phrase.
+    pub(super) fn status(self) -> (u16, &'static str) {
+        match self {
+            Refusal::Faulty(fault) => fault.status(),
+            Refusal::Hops => (483, "Too Many Hops"),
+            Refusal::Loop => (482, "Loop Detected"),
+            Refusal::Extension => (420, "Bad Extension"),
+            Refusal::Unreachable => (500, "Next Hop Unreachable"),
+        }
+    }
+}
+
+/// Is any message fit to be handled?
+pub(super) fn sound(message: &Message) -> Result<(), Fault> {
+    if !is_whole(message) {
+        return Err(Fault::BadRequest);
+    }
+    check(message)
+}
+
+/// Judge a request: the Max-Forwards it came with, or why it is refused.
+pub(super) fn admit(message: &Message) -> Result<Option<u8>, Refusal> {
+    sound(message).map_err(Refusal::Faulty)?;
+    let hops = max_forwards(message).map_err(|_| Refusal::Faulty(Fault::BadRequest))?;
+    if hops == Some(0) {
+        return Err(Refusal::Hops);
+    }
+    // In both it must be ignored (§8.2.2.3): a request that has it was answered 420 itself.
+    let exempt = matches!(message.method(), Some(Method::Ack | Method::Cancel));
+    if !exempt && message.elements(HeaderName::ProxyRequire).next().is_some() {
+        return Err(Refusal::Extension);
+    }
+    Ok(hops)
+}
+
+/// Is the body as long as it says? [`super::Intake`] lets others pass.
+fn is_whole(message: &Message) -> bool {
+    message.all(HeaderName::ContentLength).all(|header| {
+        let digits =
+            std::str::from_utf8(header.value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse().ok()) == Some(message.body().len())
+    })
+}
+
+/// The header lines of the answer to a refusal: what the sender must leave out (RFC 3261 §16.3 item 5).
+pub(super) fn unsupported(message: &Message, out: &mut Vec<u8>) {
+    let mut separator: &[u8] = b"Unsupported: ";
+    for (_, extension) in message.elements(HeaderName::ProxyRequire) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(extension);
+        separator = b", ";
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,290 @@
+//! The Via we put on a request: its branch names the transaction and finds loops, its flow the way back of responses.
+
+use std::hash::Hasher;
+use std::net::SocketAddr;
+
+use sipwarden_session_timer::{Flow, Leg};
+use sipwarden_sip::value::{Transport, Via};
+use sipwarden_sip::{HeaderName, Message};
+
+use super::digits::{hex, parse_hex};
+use super::intake::Purpose;
+use super::sockets::{Socket, Sockets, default_port, parse_ip};
+use super::via::TopVia;
+
+/// Marks branches that are unique (RFC 3261 §8.1.1.7).
+const COOKIE: &[u8] = b"z9hG4bK";
+/// The Via parameter in which a stateless proxy finds back to the connection a request came on. Not a part of the
+/// branch: a CANCEL that comes on another connection still has its INVITE's branch.
+const FLOW: &str = "sw-flow";
+const FLOW_START: &[u8] = b";sw-flow=";
+/// Hex digits of a branch of ours behind the cookie: transaction, then loop hash.
+const TRANSACTION_LEN: usize = 16;
+const LOOP_LEN: usize = 8;
+/// Hex digits of the flow: endpoint, connection, seal.
+const ENDPOINT_LEN: usize = 4;
+const CONNECTION_LEN: usize = 8;
+const SEAL_LEN: usize = 8;
+
+/// What makes a request one transaction, and one way through us. Both parts stand in our branch, which for a request,
+/// its retransmissions, its CANCEL and the ACK to its failure must be the same (RFC 3261 §16.11, §17.1.1.3): neither
+/// the method nor the To tag is in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    transaction: u64,
+    /// Over all else that decides where it goes: a request that comes again with the same is in a loop, another
+    /// spirals (§16.6 item 8).
+    way: u32,
+}
+
+impl Identity {
+    /// Of a checked request whose top Via is `top`, coming from `leg`.
+    pub(super) fn of(key: u64, message: &Message, top: &TopVia, leg: Leg) -> Identity {
+        let mut call = Purpose::Branch.hasher(key);
+        let mut add = |field: Option<&[u8]>| feed(&mut call, field.unwrap_or_default());
+        add(message.call_id());
+        add(message.from_tag());
+        call.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
+
+        let mut way = call;
+        feed(&mut way, message.request_uri().unwrap_or_default());
+        for (_, route) in message.elements(HeaderName::Route) {
+            feed(&mut way, route);
+        }
+        way.write_u8(leg as u8);
+
+        let mut transaction = call;
+        feed(&mut transaction, top.branch);
+        feed(&mut transaction, top.via.host);
+        transaction.write_u16(top.via.port.unwrap_or(0));
+        Identity { transaction: transaction.finish(), way: way.finish() as u32 }
+    }
+
+    /// Did a request with this way pass us before (RFC 3261 §16.3 item 4)? `top` is its top Via.
+    pub(super) fn is_loop(&self, message: &Message, top: &TopVia, sockets: &Sockets) -> bool {
+        let passed = |via: &Via, branch: &[u8]| way_of(branch) == Some(self.way) && sockets.wrote(via);
+        let mut deeper = message.elements(HeaderName::Via).skip(1).filter_map(|(at, text)| Via::parse(text, at).ok());
+        passed(&top.via, top.branch) || deeper.any(|via| passed(&via, via.branch().unwrap_or_default()))
+    }
+
+    /// Append our Via element for a request that came on `flow` and leaves by `socket`.
+    pub(super) fn write_via(&self, key: u64, socket: &Socket, flow: Flow, out: &mut Vec<u8>) {
+        out.extend_from_slice(&socket.via);
+        out.extend_from_slice(b";branch=");
+        let branch_start = out.len();
+        out.extend_from_slice(COOKIE);
+        hex(out, self.transaction, TRANSACTION_LEN);
+        hex(out, u64::from(self.way), LOOP_LEN);
+        let seal = seal(key, &out[branch_start..], flow.endpoint, flow.connection);
+        out.extend_from_slice(FLOW_START);
+        hex(out, u64::from(flow.endpoint), ENDPOINT_LEN);
+        hex(out, u64::from(flow.connection), CONNECTION_LEN);
+        hex(out, u64::from(seal), SEAL_LEN);
+    }
+}
+
+/// Where a response goes whose top Via is `ours` and whose next is `next`, coming from `leg`: to the connection the
+/// request came on where our Via proves it, else to what `next` says. `None`: there is no such place.
+pub(super) fn response_to(key: u64, ours: &Via, next: &Via, leg: Leg, sockets: &Sockets) -> Option<Flow> {
+    let remembered = remembered_flow(key, ours).filter(|(endpoint, _)| sockets.get(*endpoint).is_some());
+    let transport = match remembered {
+        Some((endpoint, _)) => sockets.get(endpoint)?.transport,
+        None => next.transport,
+    };
+    let peer = response_address(next, transport)?;
+    let (endpoint, connection) = match remembered {
+        Some(remembered) => remembered,
+        None => (sockets.reaching(leg.other(), transport, peer.ip())?, 0),
+    };
+    Some(Flow { endpoint, connection, peer })
+}
+
+/// RFC 3261 §18.2.2, RFC 3581 §4. `maddr` is for multicast, which we do not do. A host name is never looked up: where
+/// it was not an address, `received` is there.
+fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
+    let ip = parse_ip(via.param("received").unwrap_or(via.host))?;
+    let rport = if transport == Transport::Udp { via.param("rport") } else { None };
+    let rport = rport.and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+    Some(SocketAddr::new(ip, rport.or(via.port).unwrap_or_else(|| default_port(transport))))
+}
+
+/// Endpoint and connection our Via remembers; `None` when we did not write it.
+fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
+    let (endpoint, rest) = via.param(FLOW)?.split_at_checked(ENDPOINT_LEN)?;
+    let (connection, sealed) = rest.split_at_checked(CONNECTION_LEN)?;
+    let (endpoint, connection) = (u16::try_from(parse_hex(endpoint)?).ok()?, parse_hex(connection)?);
+    (parse_hex(sealed)? == seal(key, via.branch()?, endpoint, connection)).then_some((endpoint, connection))
+}
+
+/// Without the key nobody can aim a response at a connection of ours.
+fn seal(key: u64, branch: &[u8], endpoint: u16, connection: u32) -> u32 {
+    let mut hasher = Purpose::Seal.hasher(key);
+    feed(&mut hasher, branch);
+    hasher.write_u16(endpoint);
+    hasher.write_u32(connection);
+    hasher.finish() as u32
+}
+
+/// The loop hash in a branch of ours.
+fn way_of(branch: &[u8]) -> Option<u32> {
+    let digits = branch.strip_prefix(COOKIE)?.get(TRANSACTION_LEN..)?;
+    if digits.len() == LOOP_LEN { parse_hex(digits) } else { None }
+}
+
+/// With its length, so that no two lists of fields hash alike.
+fn feed(hasher: &mut impl Hasher, field: &[u8]) {
+    hasher.write_usize(field.len());
+    hasher.write(field);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{KEY, LOCAL_UDP, REMOTE_TCP, REMOTE_UDP, REMOTE_UDP6, config, flow, message, parse};
+    use super::*;
+    use sipwarden_sip::Edits;
+
+    fn via(text: &str) -> Via<'_> {
+        Via::parse(text.as_bytes(), 0).unwrap()
+    }
+
+    fn request(method: &str, to_tag: &str, top_via: &str, more: &str) -> Message<'static> {
+        message(&format!(
+            "{method} sip:bob@192.0.2.1 SIP/2.0\nVia: {top_via}\n{more}From: <sip:a@b>;tag=f\n\
+             To: <sip:bob@b>{to_tag}\nCall-ID: c1\nCSeq: 5 {method}\n\n"
+        ))
+    }
+
+    fn identity(message: &Message, leg: Leg) -> Identity {
+        Identity::of(KEY, message, &TopVia::of(message).unwrap(), leg)
+    }
+
+    const TOP: &str = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
+
+    #[test]
+    fn cancel_and_the_ack_to_a_failure_have_the_transaction_of_their_invite() {
+        let invite = identity(&request("INVITE", "", TOP, ""), Leg::Remote);
+        assert_eq!(identity(&request("CANCEL", "", TOP, ""), Leg::Remote), invite);
+        let ack = identity(&request("ACK", ";tag=t", TOP, ""), Leg::Remote);
+        assert_eq!(ack, invite);
+    }
+
+    #[test]
+    fn another_top_via_is_another_transaction_but_no_other_way() {
+        let one = identity(&request("INVITE", "", TOP, ""), Leg::Remote);
+        for via in ["SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKb", "SIP/2.0/UDP 192.0.2.5;branch=z9hG4bKa"] {
+            let other = identity(&request("INVITE", "", via, ""), Leg::Remote);
+            assert_ne!(other.transaction, one.transaction);
+            assert_eq!(other.way, one.way);
+        }
+    }
+
+    #[test]
+    fn the_way_differs_by_route_and_by_the_side_it_comes_from() {
+        let one = identity(&request("INVITE", "", TOP, ""), Leg::Remote);
+        let routed = identity(&request("INVITE", "", TOP, "Route: <sip:p.example.com;lr>\n"), Leg::Remote);
+        assert_ne!(routed.way, one.way);
+        assert_ne!(identity(&request("INVITE", "", TOP, ""), Leg::Local).way, one.way);
+    }
+
+    fn our_via(message: &Message, from: Flow) -> String {
+        let sockets = Sockets::new(&config());
+        let mut out = Vec::new();
+        identity(message, Leg::Remote).write_via(KEY, sockets.get(LOCAL_UDP).unwrap(), from, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_request_that_passed_before_is_in_a_loop_however_its_vias_are_written() {
+        let sockets = Sockets::new(&config());
+        let is_loop = |message: &Message| {
+            identity(message, Leg::Remote).is_loop(message, &TopVia::of(message).unwrap(), &sockets)
+        };
+        let first = request("INVITE", "", TOP, "");
+        let ours = our_via(&first, flow(REMOTE_UDP, "192.0.2.4:5060"));
+        let elsewhere = "SIP/2.0/UDP 203.0.113.9;branch=z9hG4bKx";
+        for more in
+            [format!("Via: {ours}\nVia: {TOP}\n"), format!("v: {ours}, {TOP}\n"), format!("v:{TOP} ,\n {ours}\n")]
+        {
+            let again = request("INVITE", "", elsewhere, &more);
+            assert!(is_loop(&again), "{more}");
+            let spiral = request("INVITE", "", elsewhere, &format!("{more}Route: <sip:p.example.com;lr>\n"));
+            assert!(!is_loop(&spiral), "{more}");
+        }
+        assert!(!is_loop(&first));
+    }
+
+    fn response_flow(ours: &str, next: &str) -> Option<Flow> {
+        response_to(KEY, &via(ours), &via(next), Leg::Local, &Sockets::new(&config()))
+    }
+
+    #[test]
+    fn a_response_finds_back_to_the_connection_of_its_request() {
+        let from = Flow { connection: 0xabc, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
+        let ours = our_via(&request("INVITE", "", TOP, ""), from);
+        let next = "SIP/2.0/TCP pc.example.com:5070;branch=z9hG4bKa;received=192.0.2.4;rport=41000";
+        assert_eq!(response_flow(&ours, next), Some(Flow { connection: 0xabc, ..flow(REMOTE_TCP, "192.0.2.4:5070") }));
+    }
+
+    #[test]
+    fn a_forged_or_moved_flow_is_not_believed() {
+        let from = Flow { connection: 7, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
+        let ours = our_via(&request("INVITE", "", TOP, ""), from);
+        let next = "SIP/2.0/UDP 203.0.113.5:5066;branch=z9hG4bKa";
+        let by_address = Some(flow(REMOTE_UDP, "203.0.113.5:5066"));
+        let branch = via(&ours).branch().unwrap();
+        let other_branch = ours.replace(std::str::from_utf8(branch).unwrap(), "z9hG4bK0123456789abcdef01234567");
+        for forged in [
+            ours.replace("flow=000100000007", "flow=000100000008"),
+            ours.replace("flow=000100000007", "flow=000000000007"),
+            ours.replace("flow=000100000007", "flow=ffff00000007"),
+            ours.replace("flow=000100000007", "flow="),
+            ours.replace("flow=0001", "flow=+001"),
+            other_branch,
+        ] {
+            assert_ne!(forged, ours);
+            assert_eq!(response_flow(&forged, next), by_address, "{forged}");
+        }
+        assert_eq!(response_flow(&ours, next).map(|flow| flow.connection), Some(7));
+    }
+
+    #[test]
+    fn a_response_without_our_flow_goes_where_the_next_via_says() {
+        let to = |next: &str| response_flow("SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKours", next);
+        assert_eq!(to("SIP/2.0/UDP h.example.com;received=192.0.2.4"), Some(flow(REMOTE_UDP, "192.0.2.4:5060")));
+        assert_eq!(to("SIP/2.0/UDP h:5099;received=192.0.2.4;rport=9"), Some(flow(REMOTE_UDP, "192.0.2.4:9")));
+        assert_eq!(to("SIP/2.0/TCP 192.0.2.4:5099"), Some(flow(REMOTE_TCP, "192.0.2.4:5099")));
+        assert_eq!(to("SIP/2.0/UDP [2001:db8::7]"), Some(flow(REMOTE_UDP6, "[2001:db8::7]:5060")));
+        assert_eq!(to("SIP/2.0/UDP h;received=[2001:db8::7]"), Some(flow(REMOTE_UDP6, "[2001:db8::7]:5060")));
+        assert_eq!(to("SIP/2.0/UDP h.example.com"), None, "a name is not looked up for a response");
+        assert_eq!(to("SIP/2.0/TLS 192.0.2.4"), None, "no endpoint of that transport");
+    }
+
+    #[test]
+    fn our_via_is_recognised_by_sent_by_and_default_port() {
+        let sockets = Sockets::new(&config());
+        for (text, ours) in [
+            ("SIP/2.0/UDP 192.0.2.1:5060", true),
+            ("SIP/2.0/UDP 192.0.2.1", true),
+            ("SIP/2.0/UDP 127.0.0.1", false),
+            ("SIP/2.0/UDP 127.0.0.1:5070", true),
+            ("SIP/2.0/UDP [2001:DB8:0:0::1]", true),
+            ("SIP/2.0/TLS 192.0.2.1", false),
+        ] {
+            assert_eq!(sockets.wrote(&via(text)), ours, "{text}");
+        }
+    }
+
+    #[test]
+    fn our_via_survives_being_written_and_read() {
+        let message = request("INVITE", "", TOP, "");
+        let ours = our_via(&message, flow(REMOTE_UDP6, "[2001:db8::4]:5060"));
+        let mut edits = Edits::new();
+        edits.prepend_header(&message, HeaderName::Via, &[ours.as_bytes()]);
+        let mut out = Vec::new();
+        edits.render(&message, &mut out);
+        let forwarded = parse(&out);
+        assert_eq!(forwarded.top_via().unwrap().text, ours.as_bytes());
+        assert_eq!(remembered_flow(KEY, &forwarded.top_via().unwrap()), Some((REMOTE_UDP6, 0)));
+        assert_eq!(remembered_flow(KEY + 1, &forwarded.top_via().unwrap()), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! The way of one message through a shard: a stateless, record-routing proxy (RFC 3261 §16.11) around the dialogs.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipwarden_session_timer::{Action, Arrival, Config, Dialogs, Flow, Leg, Policy, Time, Verdict};
+use sipwarden_sip::build::Responder;
+use sipwarden_sip::check::Fault;
+use sipwarden_sip::value::Via;
+use sipwarden_sip::{Edits, HeaderName, Message, Method};
+
+use super::admit::{Refusal, admit, sound, unsupported};
+use super::branch::{Identity, response_to};
+use super::hop::{NoHop, Router};
+use super::intake::Purpose;
+use super::route::Way;
+use super::via::TopVia;
+use super::{DropReason, Lookup, Outbox, Outcome, Resolved, ShardConfig, Target};
+
+/// What a request without Max-Forwards gets (RFC 3261 §16.6 item 3).
+const MAX_FORWARDS: &[u8] = b"70";
+
+/// The calls whose Call-IDs hash here, and the proxy around them.
+pub struct Shard {
+    key: u64,
+    router: Router,
+    responder: Responder,
+    dialogs: Dialogs,
+    edits: Edits,
+    /// What the source of the request at hand adds to its top Via.
+    via_suffix: String,
+    /// Room for a header value on its way into an edit or an answer.
+    scratch: Vec<u8>,
+}
+
+/// A request on its way.
+struct Request<'a, 'b> {
+    message: &'a Message<'b>,
+    method: Method,
+    flow: Flow,
+    leg: Leg,
+    reply_to: Flow,
+    via: TopVia<'b>,
+    /// It has a To tag.
+    tagged: bool,
+}
+
+/// What was decided about a request that goes on.
+struct Passage<'b> {
+    way: Way<'b>,
+    hop: Flow,
+    identity: Identity,
+    max_forwards: Option<u8>,
+}
+
+/// Why a request does not go on.
+enum Stop {
+    Refused(Refusal),
+    /// For a name.
+    Waits,
+    LookupsFull,
+}
+
+impl Shard {
+    /// Shard number `index` of a process; `index` only makes its seed differ from the others'.
+    pub fn new(config: Arc<ShardConfig>, policy: Arc<Policy>, index: u64) -> Shard {
+        let key = config.key;
+        let mut seed = Purpose::Seed.hasher(key);
+        seed.write_u64(index);
+        let core = Config {
+            endpoints: config.endpoints.clone(),
+            limits: config.limits,
+            clock_speed: config.clock_speed,
+            seed: seed.finish(),
+            tag_key: key,
+        };
+        Shard {
+            key,
+            router: Router::new(config),
+            responder: Responder::new(key),
+            dialogs: Dialogs::new(core, policy),
+            edits: Edits::new(),
+            via_suffix: String::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Take one message that came on `flow`: what leaves because of it is appended to `out`.
+    pub fn handle_message(&mut self, now: Time, flow: Flow, message: &Message, out: &mut Outbox) -> Outcome {
+        let leg = self.router.sockets.of(flow).leg;
+        match message.method() {
+            Some(method) => self.handle_request(now, flow, leg, message, method, out),
+            None => self.handle_response(now, flow, leg, message, out),
+        }
+    }
+
+    /// Run everything due at `now`.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        self.dialogs.handle_timeout(now);
+        self.drain(out);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.dialogs.next_timeout()
+    }
+
+    /// What a name came to, for `ttl`. Owed for each [`Lookup`], failures included, before its packet is handed in again.
+    pub fn resolved(&mut self, now: Time, target: &Target, answer: Resolved, ttl: Duration) {
+        self.router.learn_name(now, target, answer, ttl);
+    }
+
+    /// New calls and refreshes are judged by `policy` from now on.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.dialogs.set_policy(policy);
+    }
+
+    /// The dialogs, to look at.
+    pub fn dialogs(&self) -> &Dialogs {
+        &self.dialogs
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Time,
+        flow: Flow,
+        leg: Leg,
+        message: &Message,
+        method: Method,
+        out: &mut Outbox,
+    ) -> Outcome {
+        if method == Method::Ack && self.responder.owns_ack(message) {
+            return Outcome::Absorbed;
+        }
+        // Without a Via nobody can be answered.
+        let Some(via) = TopVia::of(message) else { return Outcome::Dropped(DropReason::Fault(Fault::BadRequest)) };
+        self.via_suffix.clear();
+        via.suffix(flow.peer, &mut self.via_suffix);
+        let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
+        let request = Request { message, method, flow, leg, reply_to, via, tagged: message.to_tag().is_some() };
+        match self.decide(now, &request) {
+            Ok(passage) => self.forward(now, &request, &passage, out),
+            Err(Stop::Refused(refusal)) => self.refuse(&request, refusal, out),
+            Err(Stop::LookupsFull) => Outcome::Dropped(DropReason::LookupsFull),
+            Err(Stop::Waits) => {
+                let target = self.router.wanted().clone();
+                out.lookups.push(Lookup { target, flow, bytes: message.bytes().to_vec() });
+                Outcome::Parked
+            }
+        }
+    }
+
+    /// Does it go on, and where to (RFC 3261 §16.3, §16.4, §16.5)?
+    fn decide<'b>(&mut self, now: Time, request: &Request<'_, 'b>) -> Result<Passage<'b>, Stop> {
+        let message = request.message;
+        let max_forwards = admit(message)?;
+        let identity = Identity::of(self.key, message, &request.via, request.leg);
+        if identity.is_loop(message, &request.via, &self.router.sockets) {
+            return Err(Refusal::Loop.into());
+        }
+        let way = Way::of(message, request.tagged, request.leg, &self.router.sockets)
+            .ok_or(Refusal::Faulty(Fault::BadRequest))?;
+        if request.leg == Leg::Local {
+            self.router.learn_app(message);
+        }
+        let hop = self.router.next_hop(now, request.leg, &way)?;
+        Ok(Passage { way, hop, identity, max_forwards })
+    }
+
+    /// Shows the request to the dialogs and sends it on, unless they keep it.
+    fn forward(&mut self, now: Time, request: &Request, passage: &Passage, out: &mut Outbox) -> Outcome {
+        self.edits.clear();
+        let mut hop = passage.hop;
+        if concerns_dialogs(request) {
+            let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
+            let arrival = Arrival {
+                flow: request.flow,
+                reply_to: request.reply_to,
+                via_suffix: &self.via_suffix,
+                peer: Some(peer.ip().to_canonical()),
+            };
+            let verdict = self.dialogs.handle_message(now, &arrival, request.message, &mut self.edits);
+            self.drain(out);
+            match verdict {
+                Verdict::Forward { toward } => hop = self.router.reuse(hop, toward),
+                Verdict::Answered(status) => return Outcome::Answered(status),
+                Verdict::Absorb => return Outcome::Absorbed,
+            }
+        }
+        let edited = !self.edits.is_empty();
+        self.edit(request, passage, hop);
+        out.push(hop, |bytes| self.edits.render(request.message, bytes));
+        Outcome::Forwarded { edited }
+    }
+
+    /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
+    fn edit(&mut self, request: &Request, passage: &Passage, hop: Flow) {
+        let (message, edits, scratch) = (request.message, &mut self.edits, &mut self.scratch);
+        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(hop));
+        scratch.clear();
+        passage.identity.write_via(self.key, leaves, request.flow, scratch);
+        edits.prepend_header(message, HeaderName::Via, &[scratch]);
+        request.via.edit(&self.via_suffix, edits);
+        // Only INVITE starts a dialog of ours; one of re-INVITE gives a peer that lost its state the same route again.
+        // Both sides are named, each as it can reach us (RFC 5658), the one that is next on top.
+        if request.method == Method::Invite {
+            edits.prepend_header(message, HeaderName::RecordRoute, &[&leaves.record_route]);
+            edits.prepend_header(message, HeaderName::RecordRoute, &[&came.record_route]);
+        }
+        match passage.max_forwards {
+            Some(hops) => {
+                let left = hops - 1;
+                let digits = [b'0' + left / 100, b'0' + left / 10 % 10, b'0' + left % 10];
+                let leading = usize::from(left < 100) + usize::from(left < 10);
+                edits.set_header(message, HeaderName::MaxForwards, &[&digits[leading..]]);
+            }
+            None => edits.append_header(message, HeaderName::MaxForwards, &[MAX_FORWARDS]),
+        }
+        passage.way.edit(message, edits);
+    }
+
+    /// Answers a request that is not forwarded; an ACK has no answer.
+    fn refuse(&mut self, request: &Request, refusal: Refusal, out: &mut Outbox) -> Outcome {
+        let (status, reason) = refusal.status();
+        if request.method == Method::Ack {
+            return Outcome::Dropped(match refusal {
+                Refusal::Faulty(fault) => DropReason::Fault(fault),
+                _ => DropReason::Unanswerable(status),
+            });
+        }
+        self.scratch.clear();
+        if refusal == Refusal::Extension {
+            unsupported(request.message, &mut self.scratch);
+        }
+        out.push(request.reply_to, |bytes| {
+            self.responder.respond(request.message, status, reason, &self.via_suffix, &self.scratch, bytes);
+        });
+        Outcome::Answered(status)
+    }
+
+    /// RFC 3261 §16.7, as far as a stateless proxy does it (§16.11).
+    fn handle_response(&mut self, now: Time, flow: Flow, leg: Leg, message: &Message, out: &mut Outbox) -> Outcome {
+        if let Err(fault) = sound(message) {
+            return Outcome::Dropped(DropReason::Fault(fault));
+        }
+        let mut vias = message.elements(HeaderName::Via).map(|(offset, text)| Via::parse(text, offset).ok());
+        let ours = vias.next().flatten().filter(|via| self.router.sockets.wrote(via));
+        let Some(ours) = ours else { return Outcome::Dropped(DropReason::NotOurVia) };
+        let next = vias.next().flatten();
+        if leg == Leg::Local {
+            self.router.learn_app(message);
+        }
+
+        self.edits.clear();
+        let peer = Some(flow.peer.ip().to_canonical()).filter(|_: &IpAddr| leg == Leg::Remote);
+        let arrival = Arrival { flow, reply_to: flow, via_suffix: "", peer };
+        let verdict = self.dialogs.handle_message(now, &arrival, message, &mut self.edits);
+        self.drain(out);
+        if verdict == Verdict::Absorb {
+            return Outcome::Absorbed;
+        }
+        let hop = next.and_then(|next| response_to(self.key, &ours, &next, leg, &self.router.sockets));
+        let Some(hop) = hop else { return Outcome::Dropped(DropReason::NoRoute) };
+        let edited = !self.edits.is_empty();
+        self.edits.remove_first_elements(message, HeaderName::Via, 1);
+        out.push(hop, |bytes| self.edits.render(message, bytes));
+        Outcome::Forwarded { edited }
+    }
+
+    /// Moves what the dialogs want done to `out`.
+    fn drain(&mut self, out: &mut Outbox) {
+        while let Some(action) = self.dialogs.poll_action() {
+            match action {
+                Action::Event(event) => out.events.push(event),
+                Action::Transmit(transmit) => {
+                    out.push(transmit.flow, |bytes| bytes.extend_from_slice(&transmit.bytes));
+                }
+            }
+        }
+    }
+}
+
+/// Is it of a call, or inside any other dialog, whose CSeq the dialogs may have moved?
+fn concerns_dialogs(request: &Request) -> bool {
+    use Method::{Ack, Bye, Cancel, Info, Invite, Prack, Update};
+    matches!(request.method, Invite | Ack | Bye | Cancel | Update | Prack | Info) || request.tagged
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<NoHop> for Stop {
+    fn from(reason: NoHop) -> Stop {
+        match reason {
+            NoHop::Unknown => Stop::Waits,
+            NoHop::LookupsFull => Stop::LookupsFull,
+            NoHop::Unreachable => Stop::Refused(Refusal::Unreachable),
+            NoHop::Scheme => Stop::Refused(Refusal::Faulty(Fault::UnsupportedScheme)),
+        }
+    }
+}

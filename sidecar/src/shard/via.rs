@@ -1,0 +1,159 @@
+//! The top Via of a request: whose it is, what we write into it, and where an answer goes from it.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use sipwarden_session_timer::Flow;
+use sipwarden_sip::value::{Transport, Via, params};
+use sipwarden_sip::{Edits, Message};
+
+use super::digits;
+use super::sockets::{default_port, parse_ip};
+
+/// The top Via of a request, its parameters read once.
+#[derive(Clone, Debug)]
+pub(super) struct TopVia<'b> {
+    pub(super) via: Via<'b>,
+    /// May be empty.
+    pub(super) branch: &'b [u8],
+    /// Byte ranges of these parameters in the message.
+    received: Option<Range<usize>>,
+    rport: Option<Range<usize>>,
+}
+
+impl<'b> TopVia<'b> {
+    /// `None` when there is none that is well-formed.
+    pub(super) fn of(message: &Message<'b>) -> Option<TopVia<'b>> {
+        let via = message.top_via().ok()?;
+        let mut top = TopVia { via, branch: b"", received: None, rport: None };
+        for param in params(via.params) {
+            let range = via.params_offset() + param.range.start..via.params_offset() + param.range.end;
+            match param.name.len() {
+                5 if top.rport.is_none() && param.name.eq_ignore_ascii_case(b"rport") => top.rport = Some(range),
+                6 if top.branch.is_empty() && param.name.eq_ignore_ascii_case(b"branch") => {
+                    top.branch = param.value.unwrap_or_default();
+                }
+                8 if top.received.is_none() && param.name.eq_ignore_ascii_case(b"received") => {
+                    top.received = Some(range)
+                }
+                _ => {}
+            }
+        }
+        Some(top)
+    }
+
+    /// Where a response to a request that came on `flow` goes (RFC 3261 §18.2.2, RFC 3581 §4). On a stream that is the
+    /// connection; the address is where to connect to when it is gone.
+    pub(super) fn reply_to(&self, flow: Flow, transport: Transport) -> Flow {
+        if transport == Transport::Udp && self.rport.is_some() {
+            return flow;
+        }
+        let port = self.via.port.unwrap_or_else(|| default_port(self.via.transport));
+        Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
+    }
+
+    /// Append to `suffix` what the source of the request adds to the Via: `;received=…` where sent-by is another address
+    /// or rport is asked for, and then `;rport=…` (RFC 3261 §18.2.1, RFC 3581 §4).
+    pub(super) fn suffix(&self, source: SocketAddr, suffix: &mut String) {
+        let ip = source.ip().to_canonical();
+        if self.received.is_none() && self.rport.is_none() && parse_ip(self.via.host) == Some(ip) {
+            return;
+        }
+        suffix.push_str(";received=");
+        digits::address(suffix, ip);
+        if self.rport.is_some() {
+            suffix.push_str(";rport=");
+            digits::decimal(suffix, source.port());
+        }
+    }
+
+    /// Write that suffix into the Via of the forwarded request. What the sender claims of `received` and `rport` is
+    /// overwritten, as responses go where they say.
+    pub(super) fn edit(&self, suffix: &str, edits: &mut Edits) {
+        let mut parameters = suffix.split(';').skip(1).map(str::as_bytes);
+        let Some(received) = parameters.next() else { return };
+        match &self.received {
+            Some(range) => edits.replace(range.clone(), &[received]),
+            None => edits.insert(self.via.offset + self.via.text.len(), &[b";", received]),
+        }
+        if let (Some(range), Some(rport)) = (&self.rport, parameters.next()) {
+            edits.replace(range.clone(), &[rport]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{REMOTE_TCP, REMOTE_UDP, flow, message, parse};
+    use super::*;
+
+    fn with_via(text: &str) -> Message<'static> {
+        message(&format!("BYE sip:a@b SIP/2.0\nVia: {text}\n\n"))
+    }
+
+    /// The Via as it is forwarded, and the suffix of an answer's.
+    fn stamped(text: &str, source: &str) -> (String, String) {
+        let message = with_via(text);
+        let top = TopVia::of(&message).unwrap();
+        let (mut edits, mut suffix, mut out) = (Edits::new(), String::new(), Vec::new());
+        top.suffix(source.parse().unwrap(), &mut suffix);
+        top.edit(&suffix, &mut edits);
+        assert_eq!(edits.is_empty(), suffix.is_empty());
+        edits.render(&message, &mut out);
+        let via = parse(&out).top_via().unwrap().text.to_vec();
+        (String::from_utf8(via).unwrap(), suffix)
+    }
+
+    #[test]
+    fn received_is_added_where_the_source_is_not_sent_by() {
+        let (out, suffix) = stamped("SIP/2.0/UDP pc33.example.com;branch=z9hG4bKa", "192.0.2.4:5099");
+        assert_eq!(out, "SIP/2.0/UDP pc33.example.com;branch=z9hG4bKa;received=192.0.2.4");
+        assert_eq!(suffix, ";received=192.0.2.4");
+        let (out, _) = stamped("SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKa", "192.0.2.4:5060");
+        assert_eq!(out, "SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKa;received=192.0.2.4");
+    }
+
+    #[test]
+    fn a_via_that_tells_the_truth_stays_as_it_is() {
+        let text = "SIP/2.0/UDP 192.0.2.4:5099 ; branch=z9hG4bKa";
+        assert_eq!(stamped(text, "192.0.2.4:1234"), (text.into(), String::new()));
+        let text = "SIP/2.0/TCP [2001:DB8:0::4];branch=z9hG4bKa";
+        assert_eq!(stamped(text, "[2001:db8::4]:1234"), (text.into(), String::new()));
+        let text = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
+        assert_eq!(stamped(text, "[::ffff:192.0.2.4]:5060").0, text, "a mapped address is an IPv4 address");
+    }
+
+    #[test]
+    fn rport_is_filled_in_place_and_brings_received_with_it() {
+        let (out, suffix) = stamped("SIP/2.0/UDP 192.0.2.4:5099;rport;branch=z9hG4bKa", "192.0.2.4:1234");
+        assert_eq!(out, "SIP/2.0/UDP 192.0.2.4:5099;rport=1234;branch=z9hG4bKa;received=192.0.2.4");
+        assert_eq!(suffix, ";received=192.0.2.4;rport=1234");
+        let (out, _) = stamped("SIP/2.0/UDP [2001:db8::4];RPORT ;branch=z9hG4bKa", "[2001:db8::9]:1234");
+        assert_eq!(out, "SIP/2.0/UDP [2001:db8::4];rport=1234 ;branch=z9hG4bKa;received=2001:db8::9");
+    }
+
+    #[test]
+    fn what_a_sender_claims_of_received_and_rport_is_overwritten() {
+        let (out, _) = stamped("SIP/2.0/UDP a;received=203.0.113.1;rport=53;branch=z9hG4bKa", "192.0.2.4:1234");
+        assert_eq!(out, "SIP/2.0/UDP a;received=192.0.2.4;rport=1234;branch=z9hG4bKa");
+        let (out, _) = stamped("SIP/2.0/UDP 192.0.2.4;received=203.0.113.1;branch=z9hG4bKa", "192.0.2.4:1234");
+        assert_eq!(out, "SIP/2.0/UDP 192.0.2.4;received=192.0.2.4;branch=z9hG4bKa");
+    }
+
+    #[test]
+    fn answers_go_to_the_source_port_only_when_rport_asks_for_it() {
+        let from = flow(REMOTE_UDP, "192.0.2.4:1234");
+        let to = |text: &str| TopVia::of(&with_via(text)).unwrap().reply_to(from, Transport::Udp).peer.to_string();
+        assert_eq!(to("SIP/2.0/UDP 10.0.0.1:5099;rport"), "192.0.2.4:1234");
+        assert_eq!(to("SIP/2.0/UDP 10.0.0.1:5099"), "192.0.2.4:5099");
+        assert_eq!(to("SIP/2.0/UDP pc.example.com"), "192.0.2.4:5060");
+    }
+
+    #[test]
+    fn answers_on_a_stream_go_to_its_connection_or_to_the_port_of_sent_by() {
+        let from = Flow { connection: 9, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
+        let message = with_via("SIP/2.0/TCP pc.example.com:5070;rport");
+        let to = TopVia::of(&message).unwrap().reply_to(from, Transport::Tcp);
+        assert_eq!(to, Flow { connection: 9, ..flow(REMOTE_TCP, "192.0.2.4:5070") });
+    }
+}

@@ -1,0 +1,166 @@
+//! The real binary: command line, exit codes, signals.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const RUN: [&str; 7] =
+    ["run", "--listen", "udp:127.0.0.1:0", "--app-listen", "udp:127.0.0.1:0", "--admin", "127.0.0.1:0"];
+const APP: [&str; 2] = ["--app", "udp:127.0.0.1:5070"];
+const POLICY: &str = "\
+apiVersion: sipwarden.dev/v1alpha1
+kind: SessionPolicy
+metadata: {name: carrier}
+spec:
+  timers: {sessionExpires: 10m}
+";
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sipwarden-sidecar"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.env_remove("KUBERNETES_SERVICE_HOST");
+    command
+}
+
+async fn output(arguments: &[&str]) -> Output {
+    timeout(PATIENCE, binary().args(arguments).output()).await.expect("ends").expect("runs")
+}
+
+fn policy_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("policy.yaml");
+    std::fs::write(&path, text).expect("written");
+    (directory, path)
+}
+
+struct Running {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    ready: String,
+}
+
+impl Running {
+    async fn start(arguments: &[&str]) -> Running {
+        let mut child = binary().args(RUN).args(APP).args(arguments).spawn().expect("runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let ready = timeout(PATIENCE, stdout.next_line()).await.expect("ready").expect("text").expect("a line");
+        Running { child, stdout, ready }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().expect("running")).expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("signalled");
+    }
+
+    /// Standard error, once it has ended with exit code 0 and nothing more on standard output.
+    async fn ends_well(mut self) -> String {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("ends").expect("waited");
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(self.stdout.next_line().await.expect("text"), None);
+        let mut log = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut log).await.expect("text");
+        log
+    }
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_with_exit_code_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let running = Running::start(&["--listen", "tcp:127.0.0.1:0"]).await;
+        let words: Vec<&str> = running.ready.split(' ').collect();
+        assert_eq!(words[..2], ["sipwarden", "ready"]);
+        for (word, prefix) in words[2..].iter().zip(["listen=udp:", "listen=tcp:", "app-listen=udp:", "admin="]) {
+            let address: SocketAddr = word.strip_prefix(prefix).expect(prefix).parse().expect("an address");
+            assert_ne!(address.port(), 0);
+        }
+        running.signal(signal);
+        let log = running.ends_well().await;
+        assert!(log.contains("no --policy"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn sighup_reads_the_policy_again_and_names_line_and_field_of_what_is_wrong() {
+    let (_directory, path) = policy_file(POLICY);
+    let mut running =
+        Running::start(&["--policy", path.to_str().expect("UTF-8"), "--log-format", "json", "--clock-speed", "2"]).await;
+    let stderr = running.child.stderr.take().expect("piped");
+    let mut log = BufReader::new(stderr).lines();
+    std::fs::write(&path, POLICY.replace("10m", "10 minutes")).expect("written");
+    running.signal(Signal::SIGHUP);
+    let told = timeout(PATIENCE, async {
+        loop {
+            let line = log.next_line().await.expect("text").expect("a line");
+            let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            let message = json["message"].as_str().expect("a message").to_owned();
+            if message.contains("stays as it was") {
+                return message;
+            }
+        }
+    });
+    let told = told.await.expect("told");
+    assert!(told.contains("line 5, spec.timers.sessionExpires"), "{told}");
+    running.signal(Signal::SIGTERM);
+    assert_eq!(timeout(PATIENCE, running.child.wait()).await.expect("ends").expect("waited").code(), Some(0));
+}
+
+#[tokio::test]
+async fn check_tells_line_and_field_or_what_the_policy_does() {
+    let (_directory, path) = policy_file(POLICY);
+    let good = output(&["check", path.to_str().expect("UTF-8")]).await;
+    assert_eq!(good.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&good.stdout).contains("policy carrier"));
+
+    let (_directory, path) = policy_file(&POLICY.replace("10m", "80s"));
+    let bad = output(&["check", path.to_str().expect("UTF-8")]).await;
+    assert_eq!(bad.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&bad.stderr);
+    assert!(text.contains("line 5") && text.contains("spec.timers.sessionExpires"), "{text}");
+
+    assert_eq!(output(&["check", "/nowhere/policy.yaml"]).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_with_the_flag_that_helps() {
+    for (arguments, told) in [
+        (&["--app", "udp:127.0.0.1:5070", "--listen", "udp:0.0.0.0:0"][..], "--advertise"),
+        (&["--app", "udp:127.0.0.1:5070", "--policy", "/nowhere/policy.yaml"], "/nowhere/policy.yaml"),
+        (&["--app", "udp:127.0.0.1:5070", "--workers", "0"], "--workers"),
+        (&["--app", "tcp:127.0.0.1:5070"], "--app-listen"),
+        (&[], "--app is missing"),
+    ] {
+        let refused = output(&[&RUN, arguments].concat()).await;
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_fast_clock_is_refused_in_a_cluster() {
+    let mut command = binary();
+    command.args(RUN).args(APP).args(["--clock-speed", "2"]).env("KUBERNETES_SERVICE_HOST", "192.0.2.1");
+    let refused = timeout(PATIENCE, command.output()).await.expect("ends").expect("runs");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--clock-speed"));
+}
+
+#[tokio::test]
+async fn the_demo_shows_every_step_and_succeeds() {
+    let demo = output(&["demo"]).await;
+    let text = String::from_utf8_lossy(&demo.stdout);
+    assert_eq!(demo.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&demo.stderr));
+    let mut rest = text.as_ref();
+    for step in ["SIP/2.0 422", "+ Session-Expires: 180;refresher=uac", "Refreshed", "Expired", "app     <-- BYE", "caller  <-- BYE"] {
+        let found = rest.find(step).unwrap_or_else(|| panic!("{step} is missing or too early in\n{text}"));
+        rest = &rest[found..];
+    }
+}

@@ -1,0 +1,239 @@
+//! Starts and stops the processes under test. Each is a child of this one, on loopback, in a directory of its own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::proc::{self, Tree};
+
+/// How long a process may take to get ready, and to end once told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const POLICY: &str = "apiVersion: sipwarden.dev/v1alpha1
+kind: SessionPolicy
+metadata: {name: bench}
+spec:
+  mode: Enforce
+  timers: {sessionExpires: 30m, minSE: 90s}
+";
+
+/// What stands between the two phones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Nothing: the phones talk to each other, which shows what the generator itself can do.
+    Direct,
+    /// The relay that parses nothing.
+    Relay,
+    Sidecar,
+    Kamailio,
+}
+
+/// How the processes are started.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Setup {
+    /// The sidecar's binary; the one beside this binary unless given.
+    #[arg(long, global = true)]
+    sidecar: Option<PathBuf>,
+    /// Kamailio's binary.
+    #[arg(long, global = true, default_value = "kamailio")]
+    kamailio: PathBuf,
+    /// Kamailio's UDP children.
+    #[arg(long, global = true, default_value_t = 1)]
+    kamailio_children: u32,
+    /// Kamailio's allocator: tlsf, fm or qm.
+    #[arg(long, global = true, default_value = "tlsf")]
+    kamailio_allocator: String,
+    /// The sidecar's workers.
+    #[arg(long, global = true, default_value_t = 1)]
+    workers: u32,
+    /// How many times as fast as ours the sidecar's clock runs.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) clock_speed: u32,
+    /// Who to leave out.
+    #[arg(long, global = true, value_enum, value_delimiter = ',')]
+    without: Vec<Kind>,
+    /// CPU of the generator.
+    #[arg(long, global = true, default_value_t = 0)]
+    generator_cpu: usize,
+    /// CPU of the process under test, the same for all.
+    #[arg(long, global = true, default_value_t = 1)]
+    tested_cpu: usize,
+}
+
+impl Setup {
+    /// Those of `kinds` that take part.
+    pub(crate) fn taking_part<const N: usize>(&self, kinds: [Kind; N]) -> impl Iterator<Item = Kind> {
+        kinds.into_iter().filter(|kind| !self.without.contains(kind))
+    }
+
+    /// Kamailio's binary.
+    pub(crate) fn kamailio(&self) -> &Path {
+        &self.kamailio
+    }
+}
+
+/// A process under test, ready; dropping it ends it.
+pub(crate) struct Peer {
+    child: Option<Child>,
+    tree: Tree,
+    /// Where the caller sends.
+    pub(crate) remote: SocketAddrV4,
+    /// Where the callee's messages come from and go to.
+    pub(crate) app: SocketAddrV4,
+    _dir: TempDir,
+}
+
+impl Peer {
+    /// Starts a `kind` between the phones at `uac` and `uas`, and returns once it is ready.
+    ///
+    /// # Errors
+    /// The binary is missing, ends, or is not ready within [`PATIENCE`].
+    pub(crate) fn start(kind: Kind, setup: &Setup, uac: SocketAddrV4, uas: SocketAddrV4) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        if kind == Kind::Direct {
+            return Ok(Self { child: None, tree: Tree::default(), remote: uas, app: uac, _dir: dir });
+        }
+        proc::pin(setup.tested_cpu)?;
+        let started = match kind {
+            Kind::Kamailio => start_kamailio(setup, dir.path()),
+            Kind::Sidecar => start_announcing(&mut sidecar_command(setup, dir.path(), uas)?),
+            Kind::Relay | Kind::Direct => start_announcing(&mut relay_command(uac, uas)?),
+        };
+        proc::pin(setup.generator_cpu)?;
+        let (child, remote, app) = started.with_context(|| format!("starting {kind:?}"))?;
+        let tree = Tree::of(child.id())?;
+        Ok(Self { child: Some(child), tree, remote, app, _dir: dir })
+    }
+
+    /// The process with its descendants; empty for [`Kind::Direct`].
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
+    }
+}
+
+fn sidecar_command(setup: &Setup, dir: &Path, uas: SocketAddrV4) -> Result<Command> {
+    let policy = dir.join("policy.yaml");
+    std::fs::write(&policy, POLICY)?;
+    let beside = std::env::current_exe()?.with_file_name("sipwarden-sidecar");
+    let mut command = Command::new(setup.sidecar.as_ref().unwrap_or(&beside));
+    command.arg("run").arg("--policy").arg(policy);
+    command.args(["--listen", "udp:127.0.0.1:0", "--app-listen", "udp:127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--app", &format!("udp:{uas}"), "--workers", &setup.workers.to_string()]);
+    command.args(["--clock-speed", &setup.clock_speed.to_string()]);
+    Ok(command)
+}
+
+fn relay_command(uac: SocketAddrV4, uas: SocketAddrV4) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["relay", "--remote", &uac.to_string(), "--app", &uas.to_string()]);
+    Ok(command)
+}
+
+/// Starts a process that says `... listen=udp:A app-listen=udp:B ...` on its first line once ready.
+fn start_announcing(command: &mut Command) -> Result<(Child, SocketAddrV4, SocketAddrV4)> {
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().context("is it built?")?;
+    let stdout = child.stdout.take().context("the child's stdout was piped")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let address = |key: &str| -> Result<SocketAddrV4> {
+        let value = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key));
+        value.with_context(|| format!("no {key} in ready line {line:?}"))?.parse().context("address of ready line")
+    };
+    match (address("listen=udp:"), address("app-listen=udp:")) {
+        (Ok(remote), Ok(app)) => Ok((child, remote, app)),
+        (Err(error), _) | (_, Err(error)) => {
+            end(&mut child);
+            Err(error)
+        }
+    }
+}
+
+fn start_kamailio(setup: &Setup, dir: &Path) -> Result<(Child, SocketAddrV4, SocketAddrV4)> {
+    let config = dir.join("kamailio.cfg");
+    std::fs::write(&config, include_str!("../kamailio.cfg"))?;
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
+    let mut child = Command::new(&setup.kamailio)
+        .args(["-DD", "-E", "-m", "4096", "-M", "64", "-b", "67108864"])
+        .args(["-x", &setup.kamailio_allocator, "-X", &setup.kamailio_allocator])
+        .args(["-n", &setup.kamailio_children.to_string(), "-l", &format!("udp:{address}")])
+        .arg("-f")
+        .arg(&config)
+        .arg("-Y")
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("stderr"))?)
+        .spawn()
+        .context("is Kamailio installed?")?;
+    match await_options(&mut child, address) {
+        Ok(()) => Ok((child, address, address)),
+        Err(error) => {
+            end(&mut child);
+            Err(error.context(std::fs::read_to_string(dir.join("stderr")).unwrap_or_default()))
+        }
+    }
+}
+
+/// Asks with OPTIONS until an answer comes.
+fn await_options(child: &mut Child, address: SocketAddrV4) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let from = socket.local_addr()?;
+    let options = format!(
+        "OPTIONS sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKready\r\nMax-Forwards: 70\r\n\
+         From: <sip:bench@example.com>;tag=1\r\nTo: <sip:{address}>\r\nCall-ID: ready@example.com\r\nCSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        let answered = socket.send(options.as_bytes()).and_then(|_| socket.recv(&mut [0; 2048]));
+        match answered {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(_) => {}
+        }
+    }
+    bail!("no answer to OPTIONS within {} s", PATIENCE.as_secs())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// SIGTERM, and SIGKILL to one that does not heed it.
+fn end(child: &mut Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id fits in 31 bits"));
+    let told = kill(pid, Signal::SIGTERM).is_ok();
+    let deadline = Instant::now() + PATIENCE;
+    while told && Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "process {pid} ignored SIGTERM for {} s", PATIENCE.as_secs());
+    let _ = child.kill();
+    let _ = child.wait();
+}

@@ -1,0 +1,36 @@
+//! Two phones with one process between them.
+
+use anyhow::Result;
+
+use crate::load::Phones;
+use crate::peers::{Kind, Peer, Setup};
+use crate::plan::{Outcome, Plan};
+
+/// The phones and what stands between them.
+pub(crate) struct Rig {
+    pub(crate) phones: Phones,
+    pub(crate) peer: Peer,
+}
+
+impl Rig {
+    /// Binds the phones, starts a `kind` between them, and connects them to it.
+    ///
+    /// # Errors
+    /// No sockets, or a process that does not get ready.
+    pub(crate) fn start(kind: Kind, setup: &Setup) -> Result<Self> {
+        let phones = Phones::bind()?;
+        let (uac, uas) = phones.addresses()?;
+        let peer = Peer::start(kind, setup, uac, uas)?;
+        phones.connect(peer.remote, peer.app)?;
+        Ok(Self { phones, peer })
+    }
+
+    /// Makes calls as `plan` says.
+    ///
+    /// # Errors
+    /// A socket that fails for good, or a process that is gone.
+    pub(crate) fn run(&mut self, plan: &Plan) -> Result<Outcome> {
+        let Self { phones, peer } = self;
+        phones.run(plan, &|| peer.tree().cpu())
+    }
+}
