@@ -48,6 +48,14 @@ pub enum AddressError {
 }
 
 impl Advertised {
+    /// Can it stand for a listener of that IP version? A name can for both.
+    pub fn stands_for(&self, listener: SocketAddr) -> bool {
+        match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => ip.is_ipv4() == listener.is_ipv4(),
+            Err(_) => true,
+        }
+    }
+
     /// `host:port`, with `default_port` where none was given.
     pub fn sent_by(&self, default_port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(default_port))
@@ -143,9 +151,8 @@ fn split_host(text: &str) -> Result<(&str, Option<u16>), AddressError> {
         None => return Err(AddressError::Host),
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let is_host = host.starts_with('[')
-        || host.parse::<IpAddr>().is_ok()
-        || (!host.is_empty() && host.bytes().all(is_name));
+    let is_host =
+        host.starts_with('[') || host.parse::<IpAddr>().is_ok() || (!host.is_empty() && host.bytes().all(is_name));
     if is_host { Ok((host, port)) } else { Err(AddressError::Host) }
 }
 
@@ -183,6 +190,16 @@ mod tests {
         for bad in ["udp:", "udp:a b", "udp:host:0", "udp:host:65536", "udp:[::1", "udp:[::1]x", "udp:[nonsense]"] {
             assert_eq!(target(bad), Err(AddressError::Host), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_advertised_address_stands_for_listeners_of_its_ip_version() {
+        let [v4, v6]: [SocketAddr; 2] = ["0.0.0.0:5060", "[::]:5060"].map(|text| text.parse().expect("an address"));
+        let stands_for =
+            |text: &str| [v4, v6].map(|listener| text.parse::<Advertised>().expect(text).stands_for(listener));
+        assert_eq!(stands_for("192.0.2.1"), [true, false]);
+        assert_eq!(stands_for("[2001:db8::1]:5080"), [false, true]);
+        assert_eq!(stands_for("sip.example.net"), [true, true]);
     }
 
     #[test]

@@ -2,35 +2,27 @@
 //! stop ([`Bound::run`]).
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use sipwarden_session_timer::{Endpoint as CoreEndpoint, Event, Flow, Leg, Limits};
 use sipwarden_sip::value::Transport;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::address::{ListenAddress, transport_name};
 use crate::admin::Admin;
-use crate::hub::{Command, Hub, HubParts};
+use crate::hub::{Hub, HubParts};
 use crate::logs::LogFilter;
 use crate::metrics::Metrics;
 use crate::policy_file::PolicyFile;
 use crate::readiness::{Pending, Readiness};
 use crate::resolver::Resolver;
 use crate::settings::Settings;
-use crate::shard::{Shard, ShardConfig};
+use crate::shard::{Shard, ShardConfig, Target};
 use crate::transport::{Endpoint, tcp, udp};
-use crate::worker::Worker;
-
-/// Messages of streams and resolved names that wait for a worker; what sends them waits when it is full.
-const MAX_COMMANDS: usize = 1024;
-/// What is queued gets this long to leave when the process ends.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::workers::Workers;
 
 /// A sidecar whose sockets are bound.
 pub struct Bound {
@@ -72,7 +64,8 @@ pub fn build_with(settings: Settings, policy: PolicyFile, log_filter: LogFilter)
         endpoints: Vec::new(),
         datagrams: (0..settings.workers).map(|_| Vec::new()).collect(),
         streams: Vec::new(),
-        admin: TcpListener::bind(settings.admin).with_context(|| format!("cannot listen on --admin {}", settings.admin))?,
+        admin: TcpListener::bind(settings.admin)
+            .with_context(|| format!("cannot listen on --admin {}", settings.admin))?,
         admin_addr: settings.admin,
         policy,
         readiness,
@@ -83,7 +76,9 @@ pub fn build_with(settings: Settings, policy: PolicyFile, log_filter: LogFilter)
     };
     bound.admin_addr = bound.admin.local_addr()?;
     bound.admin.set_nonblocking(true)?;
-    for (leg, listeners) in [(Leg::Remote, bound.settings.listen.clone()), (Leg::Local, bound.settings.app_listen.clone())] {
+    for (leg, listeners) in
+        [(Leg::Remote, bound.settings.listen.clone()), (Leg::Local, bound.settings.app_listen.clone())]
+    {
         for listen in listeners {
             bound.bind(leg, listen).with_context(|| format!("cannot listen on {listen}"))?;
         }
@@ -136,88 +131,61 @@ impl Bound {
     /// # Errors
     /// A worker or the admin interface ended by itself.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Bound { settings, endpoints, datagrams, streams, admin, policy, readiness, log_filter, watcher, .. } = self;
-        let (stop, stopped) = watch::channel(false);
-        let workers_pending = readiness.guard("workers");
-        let mut workers = JoinSet::new();
-        let mut commands = Vec::new();
-        let mut waiting = Vec::new();
-        for (index, sockets) in datagrams.into_iter().enumerate() {
-            let (sender, receiver) = mpsc::channel(MAX_COMMANDS);
-            let (runtime_sender, runtime) = oneshot::channel();
-            let (hub_sender, hub) = oneshot::channel();
-            let thread = WorkerThread { index, sockets, commands: receiver, stop: stopped.clone(), hub };
-            workers.spawn_blocking(move || thread.run(runtime_sender));
-            commands.push(sender);
-            waiting.push((runtime, hub_sender));
-        }
-
+        let workers_pending = self.readiness.guard("workers");
+        let mut workers = Workers::start(self.datagrams).await?;
         let metrics = Arc::new(Metrics::new());
-        let mut runtimes = Vec::new();
-        let mut hub_senders = Vec::new();
-        for (runtime, hub_sender) in waiting {
-            runtimes.push(runtime.await.context("a worker thread did not start")?);
-            hub_senders.push(hub_sender);
-        }
-        let connections = tcp::Streams::new(runtimes[0].clone(), commands[0].clone(), metrics.clone());
+        let connections = tcp::Streams::new(workers.runtime.clone(), workers.commands[0].clone(), metrics.clone());
         let (lookups, lookups_asked) = mpsc::unbounded_channel();
-        let config = Arc::new(shard_config(&settings, &endpoints)?);
-        let in_force = policy.in_force().policy;
-        let shards = commands.iter().enumerate().map(|(index, commands)| {
-            (Shard::new(config.clone(), in_force.clone(), index as u64), commands.clone())
-        });
+        let config = Arc::new(shard_config(&self.settings, &self.endpoints)?);
+        let policy = self.policy.in_force().policy;
+        let shard = |index| Shard::new(config.clone(), policy.clone(), index);
         let hub = Arc::new(Hub::new(HubParts {
-            endpoints: endpoints.clone(),
+            endpoints: self.endpoints.clone(),
             metrics,
             streams: connections,
             key: config.key,
-            log_sip_users: settings.log_sip_users,
-            shards: shards.collect(),
+            log_sip_users: self.settings.log_sip_users,
+            shards: (0..).map(shard).zip(workers.commands.iter().cloned()).collect(),
+            policy: policy.clone(),
             lookups,
-            watcher,
+            watcher: self.watcher,
         }));
-        for (endpoint, listener) in streams {
+        for (endpoint, listener) in self.streams {
             hub.streams.listen(endpoint, listener)?;
         }
-        for sender in hub_senders {
-            sender.send(hub.clone()).map_err(|_| anyhow!("a worker thread ended at once"))?;
-        }
+        workers.work(&hub)?;
+        let resolver_pending = has_name(self.settings.next_hop.as_ref()).then(|| self.readiness.guard("resolver"));
         drop((workers_pending, self.listeners_pending));
 
-        let resolver = Arc::new(Resolver::new(&endpoints));
+        let resolver = Arc::new(Resolver::new(&self.endpoints));
+        let first_worker = workers.commands[0].clone();
         let resolving = async {
-            if settings.next_hop.as_ref().is_some_and(|hop| hop.host.parse::<std::net::IpAddr>().is_err()) {
-                let _pending = readiness.guard("resolver");
-                if let Err(error) = resolver.prepare().await {
-                    warn!(%error, "--next-hop is a name, and DNS is not configured");
-                    return std::future::pending().await;
-                }
+            if let Some(pending) = resolver_pending {
+                resolver.prepare().await.context("--next-hop is a name, and DNS is not configured")?;
+                drop(pending);
             }
-            resolver.clone().run(lookups_asked, hub.clone(), commands[0].clone()).await;
+            resolver.run(lookups_asked, hub.clone(), first_worker).await;
+            anyhow::Ok(())
         };
         let router = Admin {
             hub: hub.clone(),
-            readiness: readiness.clone(),
-            policy: policy.clone(),
-            log_filter,
-            clock_speed: settings.clock_speed,
+            readiness: self.readiness.clone(),
+            policy: self.policy.clone(),
+            log_filter: self.log_filter,
+            clock_speed: self.settings.clock_speed,
         }
         .router();
-        let serving = axum::serve(tokio::net::TcpListener::from_std(admin)?, router);
+        let serving = axum::serve(tokio::net::TcpListener::from_std(self.admin)?, router);
 
         let ended = tokio::select! {
             () = shutdown => Ok(()),
-            ended = workers.join_next() => Err(anyhow!("a worker ended by itself: {ended:?}")),
+            error = workers.failed() => Err(error),
             served = async { serving.await } => Err(anyhow!("the admin interface ended by itself: {served:?}")),
-            () = policy.follow(&hub) => Err(anyhow!("the policy watch ended by itself")),
-            () = resolving => Err(anyhow!("the resolver ended by itself")),
+            () = self.policy.follow(&hub) => Err(anyhow!("the policy watch ended by itself")),
+            resolved = resolving => resolved.and_then(|()| Err(anyhow!("the resolver ended by itself"))),
         };
         info!("stopping");
-        stop.send_replace(true);
-        while let Some(worker) = workers.join_next().await {
-            worker.context("a worker panicked")??;
-        }
-        ended
+        workers.stop().await.and(ended)
     }
 
     /// With several workers each gets a socket of its own on the same port; the first one chooses port 0's real port.
@@ -245,35 +213,8 @@ impl Bound {
     }
 }
 
-/// One worker's thread: it makes its runtime, and works when it gets the hub.
-struct WorkerThread {
-    index: usize,
-    sockets: Vec<(u16, UdpSocket)>,
-    commands: mpsc::Receiver<Command>,
-    stop: watch::Receiver<bool>,
-    hub: oneshot::Receiver<Arc<Hub>>,
-}
-
-impl WorkerThread {
-    fn run(self, started: oneshot::Sender<tokio::runtime::Handle>) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        started.send(runtime.handle().clone()).map_err(|_| anyhow!("the process is ending"))?;
-        runtime.block_on(async {
-            let hub = self.hub.await.context("the process is ending")?;
-            let mut worker = Worker::new(self.index, hub.clone(), self.sockets, self.commands, self.stop)?;
-            worker.run().await;
-            let flushing = async {
-                worker.flush().await;
-                if self.index == 0 {
-                    hub.streams.close().await;
-                }
-            };
-            if timeout(FLUSH_TIMEOUT, flushing).await.is_err() {
-                warn!("not everything queued could be sent");
-            }
-            Ok(())
-        })
-    }
+fn has_name(next_hop: Option<&Target>) -> bool {
+    next_hop.is_some_and(|hop| hop.host.parse::<IpAddr>().is_err())
 }
 
 fn shard_config(settings: &Settings, endpoints: &[Endpoint]) -> anyhow::Result<ShardConfig> {
@@ -296,7 +237,7 @@ fn shard_config(settings: &Settings, endpoints: &[Endpoint]) -> anyhow::Result<S
 }
 
 fn core_endpoint(settings: &Settings, endpoint: &Endpoint) -> CoreEndpoint {
-    let advertised = settings.advertise.as_ref().filter(|_| endpoint.leg == Leg::Remote);
+    let advertised = settings.advertised(endpoint.local).filter(|_| endpoint.leg == Leg::Remote);
     let sent_by = advertised.map_or_else(|| endpoint.local.to_string(), |host| host.sent_by(endpoint.local.port()));
     CoreEndpoint { leg: endpoint.leg, transport: endpoint.transport, sent_by }
 }

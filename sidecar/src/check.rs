@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sipwarden_crds::{BelowMinSe, CompiledMatch, ExpiryAction, Malformed, Margin, Mode, Refresher, SidecarConfig, Timers};
+use sipwarden_crds::{
+    BelowMinSe, CompiledMatch, ExpiryAction, Malformed, Margin, Mode, Refresher, SidecarConfig, Timers,
+};
 
 use crate::policy_file;
 
@@ -79,7 +81,9 @@ fn conditions(when: &CompiledMatch) -> String {
         ("To domain", &when.to_domains),
         ("User-Agent", &when.user_agents),
     ];
-    all.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| format!("{name} {}", list.join(" or "))));
+    all.extend(
+        lists.iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| format!("{name} {}", list.join(" or "))),
+    );
     all.join(", ")
 }
 

@@ -111,7 +111,9 @@ impl RunArgs {
     /// # Errors
     /// Something is missing or contradicts itself; the text names the flag.
     pub fn settings(self) -> anyhow::Result<Settings> {
-        let Some(app) = self.app else { bail!("--app is missing: where the application listens, for example udp:127.0.0.1:5070") };
+        let Some(app) = self.app else {
+            bail!("--app is missing: where the application listens, for example udp:127.0.0.1:5070")
+        };
         let settings = Settings {
             policy: self.policy,
             listen: self.listen,
@@ -130,7 +132,8 @@ impl RunArgs {
 
     fn read(path: &Path) -> anyhow::Result<RunArgs> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.without_snippet()))
+        serde_saphyr::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.without_snippet()))
     }
 
     fn over(self, file: RunArgs) -> RunArgs {

@@ -1,7 +1,7 @@
 //! What the threads of a process share: the shards, the clock, the connections, and where events go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time};
@@ -29,6 +29,7 @@ pub struct Hub {
     /// Log lines show the users of SIP URIs.
     pub log_sip_users: bool,
     shards: Box<[Slot]>,
+    policy: RwLock<Arc<Policy>>,
     lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     watcher: Option<mpsc::UnboundedSender<(usize, Event)>>,
     start: Instant,
@@ -58,6 +59,8 @@ pub struct HubParts {
     pub log_sip_users: bool,
     /// Each shard with the way to the worker that runs its timers.
     pub shards: Vec<(Shard, mpsc::Sender<Command>)>,
+    /// The policy they were made with.
+    pub policy: Arc<Policy>,
     /// Names to look up, with the shard that asks. Shards bound how many wait.
     pub lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     /// Gets every event with its shard.
@@ -77,7 +80,7 @@ impl Hub {
 
     /// Time begins now.
     pub fn new(parts: HubParts) -> Hub {
-        let HubParts { endpoints, metrics, streams, key, log_sip_users, shards, lookups, watcher } = parts;
+        let HubParts { endpoints, metrics, streams, key, log_sip_users, shards, policy, lookups, watcher } = parts;
         let slot = |(shard, worker)| Slot {
             shard: Mutex::new(shard),
             armed_ms: AtomicU64::new(Hub::NEVER.as_millis()),
@@ -90,6 +93,7 @@ impl Hub {
             key,
             log_sip_users,
             shards: shards.into_iter().map(slot).collect(),
+            policy: RwLock::new(policy),
             lookups,
             watcher,
             start: Instant::now(),
@@ -144,7 +148,7 @@ impl Hub {
                 let _ = watcher.send((index, event));
             }
             if !matches!(event.kind, EventKind::LimitReached { .. }) || self.may_log_limit() {
-                report::log(index, &event, |id| shard.dialogs().session(id));
+                report::log(index, &event, || self.policy_of(shard, &event));
             }
         }
     }
@@ -165,6 +169,7 @@ impl Hub {
         for index in 0..self.shards.len() {
             self.shard(index).set_policy(policy.clone());
         }
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy.clone();
     }
 
     /// Sessions with a 2xx and no end.
@@ -175,6 +180,14 @@ impl Hub {
     /// One session.
     pub fn session(&self, index: usize, id: SessionId) -> Option<SessionView> {
         if index < self.shards.len() { self.shard(index).dialogs().session(id) } else { None }
+    }
+
+    /// A session keeps the policy it was negotiated by; before there is one, it is the policy in force.
+    fn policy_of(&self, shard: &Shard, event: &Event) -> Arc<Policy> {
+        match event.session.and_then(|id| shard.dialogs().session(id)) {
+            Some(view) => view.policy,
+            None => self.policy.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     fn may_log_limit(&self) -> bool {

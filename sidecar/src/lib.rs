@@ -1,7 +1,7 @@
 //! The sipwarden sidecar as a library: what `main` starts and tests drive.
 //!
 //! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
-//! ([`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`]), and what is seen from outside
+//! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`]), and what is seen from outside
 //! ([`admin`], [`metrics`], [`logs`]).
 
 pub mod address;
@@ -24,6 +24,7 @@ pub mod shard;
 pub mod transport;
 pub mod typed;
 pub mod worker;
+pub mod workers;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

@@ -2,7 +2,7 @@
 //! leaves the policy in force untouched.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;

@@ -1,8 +1,10 @@
 //! Events of the core as people and programs read them: flat records, and log lines.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use sipwarden_session_timer::{
-    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, SessionId, SessionView,
+    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, Policy, SessionId,
 };
 use tracing::{Level, debug, info, warn};
 
@@ -90,19 +92,19 @@ pub fn cause_name(cause: EndCause) -> &'static str {
     }
 }
 
-/// Writes an event to the log. `look_up` finds the session's names; it is only called when the line is wanted.
-pub fn log(shard: usize, event: &Event, look_up: impl FnOnce(SessionId) -> Option<SessionView>) {
+/// Writes an event to the log. `policy` finds the one that decided; it is only asked when the line is wanted.
+pub fn log(shard: usize, event: &Event, policy: impl FnOnce() -> Arc<Policy>) {
     macro_rules! line {
         ($log:ident, $level:expr) => {
             if tracing::enabled!(target: "sipwarden::session", $level) {
-                let view = event.session.and_then(look_up);
+                let policy = policy();
                 let Record { kind, side, method, asked_s, interval_s, min_se_s, refresher, status, reason, observed } =
                     event.into();
                 $log!(
                     target: "sipwarden::session",
                     session = event.session.map(|id| session_name(shard, id)),
-                    policy = view.as_ref().map(|view| view.policy.name.as_str()),
-                    rule = view.as_ref().and_then(|view| view.policy.rule_name(event.rule)),
+                    policy = policy.name,
+                    rule = policy.rule_name(event.rule),
                     side, method, asked_s, interval_s, min_se_s, refresher, status, reason, observed,
                     "{kind}"
                 );
@@ -180,9 +182,7 @@ fn record(kind: EventKind) -> Record {
         }
         EventKind::Ended { cause } => ended(cause),
         EventKind::UnknownDialog { from } => of("UnknownDialog", from),
-        EventKind::LimitReached { limit } => {
-            Record { kind: "LimitReached", reason: Some(limit_name(limit)), ..none }
-        }
+        EventKind::LimitReached { limit } => Record { kind: "LimitReached", reason: Some(limit_name(limit)), ..none },
     }
 }
 

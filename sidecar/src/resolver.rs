@@ -143,7 +143,12 @@ impl Resolver {
     }
 
     /// One SRV name: its targets by priority, then by weighted chance (RFC 2782).
-    async fn service(&self, name: &str, transport: Transport, ttl: Duration) -> Option<(Transport, SocketAddr, Duration)> {
+    async fn service(
+        &self,
+        name: &str,
+        transport: Transport,
+        ttl: Duration,
+    ) -> Option<(Transport, SocketAddr, Duration)> {
         let mut records: Vec<(SRV, Duration)> = self.records(name, RecordType::SRV).await;
         let mut random = crate::random();
         while let Some(index) = choose(&records, &mut random) {
@@ -157,7 +162,13 @@ impl Resolver {
         None
     }
 
-    async fn address(&self, host: &str, transport: Transport, port: u16, ttl: Duration) -> Option<(Transport, SocketAddr, Duration)> {
+    async fn address(
+        &self,
+        host: &str,
+        transport: Transport,
+        port: u16,
+        ttl: Duration,
+    ) -> Option<(Transport, SocketAddr, Duration)> {
         for (record_type, is_ipv4) in [(RecordType::A, true), (RecordType::AAAA, false)] {
             if !self.reachable.contains(&(transport, is_ipv4)) {
                 continue;

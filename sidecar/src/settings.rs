@@ -45,19 +45,27 @@ impl Settings {
     /// # Errors
     /// Settings that contradict each other; the text names the flag.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.listen.is_empty(), "--listen is missing: where the network reaches us, for example udp:192.0.2.1:5060");
+        ensure!(
+            !self.listen.is_empty(),
+            "--listen is missing: where the network reaches us, for example udp:192.0.2.1:5060"
+        );
         ensure!(
             !self.app_listen.is_empty(),
             "--app-listen is missing: where the application reaches us, for example udp:127.0.0.1:5062"
         );
         for listen in &self.listen {
-            if listen.addr.ip().is_unspecified() && self.advertise.is_none() {
-                bail!("--listen {listen} takes any address, so the network must be told one: add --advertise HOST[:PORT]");
+            if listen.addr.ip().is_unspecified() && self.advertised(listen.addr).is_none() {
+                bail!(
+                    "--listen {listen} takes any address, so the network must be told one: add --advertise HOST[:PORT] of \
+                     that IP version, or a name"
+                );
             }
         }
         for listen in &self.app_listen {
             if listen.addr.ip().is_unspecified() {
-                bail!("--app-listen {listen} must name one address: the application is told it in Via and Record-Route");
+                bail!(
+                    "--app-listen {listen} must name one address: the application is told it in Via and Record-Route"
+                );
             }
         }
         ensure!(self.app.addr.port() != 0, "--app {} needs the port the application listens on", self.app);
@@ -72,6 +80,11 @@ impl Settings {
             bail!("--clock-speed ends real calls too early and is refused in a cluster");
         }
         Ok(())
+    }
+
+    /// What is told to the network in place of a remote-facing listener's own address.
+    pub fn advertised(&self, listener: SocketAddr) -> Option<&Advertised> {
+        self.advertise.as_ref().filter(|advertised| advertised.stands_for(listener))
     }
 
     /// Requests to the application leave from this listener.

@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn no_part_of_a_hostile_user_survives() {
-        for uri in ["sip:alice@alice@example.com", "sip:al%20ice;x=alice@example.com", "sip:alice?alice=alice@example.com"] {
+        for uri in
+            ["sip:alice@alice@example.com", "sip:al%20ice;x=alice@example.com", "sip:alice?alice=alice@example.com"]
+        {
             assert!(!shown_uri(uri.as_bytes(), false).contains("alice"), "{}", shown_uri(uri.as_bytes(), false));
         }
     }

@@ -206,13 +206,16 @@ async fn a_session_is_shown_with_its_users_hidden_unless_asked_for() {
     let page: serde_json::Value = serde_json::from_str(&sidecar.get("/sessions").await.1).expect("JSON");
     let session = &page["sessions"][0];
     assert_eq!(page["total"], 1);
-    for (field, value) in [("state", "Active"), ("direction", "Inbound"), ("policy", "carrier"), ("refresher", "Remote")] {
+    for (field, value) in
+        [("state", "Active"), ("direction", "Inbound"), ("policy", "carrier"), ("refresher", "Remote")]
+    {
         assert_eq!(session[field], value, "{session:#}");
     }
     assert_eq!(session["interval_s"], 120, "{session:#}");
     assert!(session["expires_in_s"].as_f64().expect("a number") < session["deadline_in_s"].as_f64().expect("a number"));
     assert_eq!(session["legs"]["remote"]["party"], "<sip:***@example.com>;tag=a", "{session:#}");
-    let kinds: Vec<&str> = session["events"].as_array().expect("events").iter().filter_map(|e| e["kind"].as_str()).collect();
+    let kinds: Vec<&str> =
+        session["events"].as_array().expect("events").iter().filter_map(|e| e["kind"].as_str()).collect();
     assert!(kinds.contains(&"Established"), "{session:#}");
 
     let id = session["id"].as_str().expect("an id");

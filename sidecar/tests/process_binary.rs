@@ -91,7 +91,8 @@ async fn sigterm_and_sigint_end_it_with_exit_code_0() {
 async fn sighup_reads_the_policy_again_and_names_line_and_field_of_what_is_wrong() {
     let (_directory, path) = policy_file(POLICY);
     let mut running =
-        Running::start(&["--policy", path.to_str().expect("UTF-8"), "--log-format", "json", "--clock-speed", "2"]).await;
+        Running::start(&["--policy", path.to_str().expect("UTF-8"), "--log-format", "json", "--clock-speed", "2"])
+            .await;
     let stderr = running.child.stderr.take().expect("piped");
     let mut log = BufReader::new(stderr).lines();
     std::fs::write(&path, POLICY.replace("10m", "10 minutes")).expect("written");
@@ -159,7 +160,14 @@ async fn the_demo_shows_every_step_and_succeeds() {
     let text = String::from_utf8_lossy(&demo.stdout);
     assert_eq!(demo.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&demo.stderr));
     let mut rest = text.as_ref();
-    for step in ["SIP/2.0 422", "+ Session-Expires: 180;refresher=uac", "Refreshed", "Expired", "app     <-- BYE", "caller  <-- BYE"] {
+    for step in [
+        "SIP/2.0 422",
+        "+ Session-Expires: 180;refresher=uac",
+        "Refreshed",
+        "Expired",
+        "app     <-- BYE",
+        "caller  <-- BYE",
+    ] {
         let found = rest.find(step).unwrap_or_else(|| panic!("{step} is missing or too early in\n{text}"));
         rest = &rest[found..];
     }

@@ -73,7 +73,9 @@ async fn show() -> anyhow::Result<()> {
         let endpoint = bound.endpoints().iter().find(|endpoint| endpoint.leg == leg);
         endpoint.expect("each side has a listener").local
     });
-    println!("The policy:\n\n{POLICY}\nSession time runs {CLOCK_SPEED} times faster. '+' marks headers that the sidecar put in or changed.");
+    println!(
+        "The policy:\n\n{POLICY}\nSession time runs {CLOCK_SPEED} times faster. '+' marks headers that the sidecar put in or changed."
+    );
 
     let console = Console::new(CLOCK_SPEED);
     let caller = Phone::new("caller", caller, remote_side, console.clone());
@@ -109,7 +111,7 @@ async fn play(
     console.heading("It tries again. The app has no session timers; the sidecar completes its answer.");
     call.invite(2, &["Session-Expires: 180", "Min-SE: 120"]).await?;
     let invite = app.expect("INVITE").await?;
-    app.answer(&invite, "200 OK", &[call.app_contact.clone()]).await?;
+    app.answer(&invite, "200 OK", std::slice::from_ref(&call.app_contact)).await?;
     tell_until(&mut events, console, |kind| matches!(kind, EventKind::Established { interval: Some(180), .. })).await?;
     let answer = caller.expect("200").await?;
     ensure!(answer.first(HeaderName::SessionExpires)?.starts_with("180;refresher=uac"), "the timer was not negotiated");
@@ -121,7 +123,7 @@ async fn play(
     sleep(HALF_INTERVAL / CLOCK_SPEED).await;
     call.refresh(3, &answer, &dialog).await?;
     let refresh = app.expect("INVITE").await?;
-    app.answer(&refresh, "200 OK", &[call.app_contact.clone()]).await?;
+    app.answer(&refresh, "200 OK", std::slice::from_ref(&call.app_contact)).await?;
     tell_until(&mut events, console, |kind| matches!(kind, EventKind::Refreshed { by: Leg::Remote, .. })).await?;
     let refreshed = caller.expect("200").await?;
     call.ack(&dialog.target, 3, &refreshed, &dialog.route).await?;

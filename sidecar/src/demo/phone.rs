@@ -51,7 +51,9 @@ impl Phone {
     /// Sends a request; `lines` are its header lines without Via and Content-Length.
     pub(super) async fn request(&self, start: &str, branch: &str, lines: &[String]) -> anyhow::Result<()> {
         let address = self.address()?;
-        let mut text = format!("{start} SIP/2.0\r\nVia: SIP/2.0/UDP {address};rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n");
+        let mut text = format!(
+            "{start} SIP/2.0\r\nVia: SIP/2.0/UDP {address};rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n"
+        );
         for line in lines {
             let _ = write!(text, "{line}\r\n");
         }
@@ -62,7 +64,14 @@ impl Phone {
     /// Answers a request as a user agent without session timers does; `lines` are added.
     pub(super) async fn answer(&self, request: &Packet, status: &str, lines: &[String]) -> anyhow::Result<()> {
         let mut text = format!("SIP/2.0 {status}\r\n");
-        for name in [HeaderName::Via, HeaderName::RecordRoute, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
+        for name in [
+            HeaderName::Via,
+            HeaderName::RecordRoute,
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::CSeq,
+        ] {
             for value in request.all(name)? {
                 let tag = if name == HeaderName::To && !value.contains(";tag=") { ";tag=app" } else { "" };
                 let _ = write!(text, "{}: {value}{tag}\r\n", name.as_str());

@@ -155,7 +155,12 @@ impl EventMetrics {
                 "Requests of expired sessions answered 481.",
                 [SIDES, ("method", METHODS)],
             ),
-            ended: Grid::new(r, "sipwarden_sessions_ended_total", "Sessions that are over, by cause.", [("cause", CAUSES)]),
+            ended: Grid::new(
+                r,
+                "sipwarden_sessions_ended_total",
+                "Sessions that are over, by cause.",
+                [("cause", CAUSES)],
+            ),
             unknown_dialogs: Grid::new(
                 r,
                 "sipwarden_unknown_dialogs_total",

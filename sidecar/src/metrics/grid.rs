@@ -15,9 +15,8 @@ impl<const D: usize> Grid<D> {
         let sizes = labels.map(|(_, values)| values.len());
         let vec = IntCounterVec::new(Opts::new(name, help), &names).expect("a legal name and legal labels");
         registry.register(Box::new(vec.clone())).expect("each name is registered once");
-        let counters = (0..sizes.iter().product())
-            .map(|cell| vec.with_label_values(&values_of(cell, &labels)))
-            .collect();
+        let counters =
+            (0..sizes.iter().product()).map(|cell| vec.with_label_values(&values_of(cell, &labels))).collect();
         Grid { counters, sizes }
     }
 

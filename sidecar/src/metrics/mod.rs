@@ -2,17 +2,20 @@
 
 mod events;
 mod grid;
+mod labels;
 
 use std::time::Duration;
 
 use prometheus::{GaugeVec, Histogram, HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
 use sipwarden_session_timer::{Event, Leg, LimitKind};
-use sipwarden_sip::ParseError;
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 
 use self::events::EventMetrics;
 use self::grid::Grid;
+use self::labels::{
+    DROPS, KINDS, LIMITS, PARSE_FAILURES, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label, parse_label, status_label,
+};
 use crate::address::transport_name;
 use crate::shard::{DropReason, Outcome};
 
@@ -187,16 +190,7 @@ impl Metrics {
 
     /// A bound was reached.
     pub fn limit(&self, limit: Limit) {
-        let index = match limit {
-            Limit::Core(LimitKind::Calls) => 0,
-            Limit::Core(LimitKind::Forks) => 1,
-            Limit::Core(LimitKind::IdentitySize) => 2,
-            Limit::Connections => 3,
-            Limit::WriteQueue => 4,
-            Limit::DatagramQueue => 5,
-            Limit::Lookups => 6,
-        };
-        self.limits.inc([index]);
+        self.limits.inc([limit_label(limit)]);
     }
 
     /// An error of a socket.
@@ -264,46 +258,6 @@ impl Default for Metrics {
     }
 }
 
-const KINDS: &[&str] = &["request", "response", "unreadable"];
-const VERDICTS: &[&str] = &["Forwarded", "Edited", "Answered", "Absorbed", "Parked", "Dropped"];
-const DROPS: &[&str] =
-    &["BadRequest", "UnsupportedScheme", "Version", "NotOurVia", "NoRoute", "Unanswerable", "LookupsFull"];
-const LIMITS: &[&str] =
-    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups"];
-const TRANSPORT_ERRORS: &[&str] =
-    &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
-const PARSE_FAILURES: &[&str] =
-    &["StartLine", "HeaderLine", "Unterminated", "TooManyHeaders", "TooLong", "Truncated", "ContentLength"];
-const STATUSES: &[&str] = &["400", "416", "420", "422", "481", "482", "483", "500", "503", "505", "other"];
-
-fn status_label(status: u16) -> usize {
-    match status {
-        400 => 0,
-        416 => 1,
-        420 => 2,
-        422 => 3,
-        481 => 4,
-        482 => 5,
-        483 => 6,
-        500 => 7,
-        503 => 8,
-        505 => 9,
-        _ => 10,
-    }
-}
-
-fn parse_label(error: ParseError) -> usize {
-    match error {
-        ParseError::StartLine => 0,
-        ParseError::HeaderLine => 1,
-        ParseError::Unterminated => 2,
-        ParseError::TooManyHeaders => 3,
-        ParseError::TooLong => 4,
-        ParseError::Truncated => 5,
-        ParseError::ContentLength => 6,
-    }
-}
-
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     let gauge = IntGauge::new(name, help).expect("a legal name");
     registry.register(Box::new(gauge.clone())).expect("each name is registered once");
@@ -319,6 +273,8 @@ fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> 
 
 #[cfg(test)]
 mod tests {
+    use sipwarden_sip::ParseError;
+
     use super::*;
 
     #[test]
@@ -326,7 +282,11 @@ mod tests {
         let metrics = Metrics::new();
         metrics.message(Leg::Local, MessageKind::Request, Outcome::Forwarded { edited: true });
         metrics.message(Leg::Remote, MessageKind::Request, Outcome::Answered(483));
-        metrics.message(Leg::Remote, MessageKind::Unreadable, Outcome::Dropped(DropReason::Parse(ParseError::Truncated)));
+        metrics.message(
+            Leg::Remote,
+            MessageKind::Unreadable,
+            Outcome::Dropped(DropReason::Parse(ParseError::Truncated)),
+        );
         metrics.message(Leg::Local, MessageKind::Request, Outcome::Dropped(DropReason::LookupsFull));
         let text = metrics.render(7);
         for line in [

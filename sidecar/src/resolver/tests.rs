@@ -90,7 +90,10 @@ async fn naptr_leads_to_srv_and_srv_to_an_address_and_the_least_ttl_counts() {
     let (both, _) = resolver(&[UDP_V4, TCP_V4], zone.clone()).await;
     assert_eq!(both.resolve(&target("example.com", None, None)).await, found(Transport::Tcp, "192.0.2.1:5070", 100));
     let (udp_only, _) = resolver(&[UDP_V4], zone).await;
-    assert_eq!(udp_only.resolve(&target("example.com", None, None)).await, found(Transport::Udp, "192.0.2.1:5080", 100));
+    assert_eq!(
+        udp_only.resolve(&target("example.com", None, None)).await,
+        found(Transport::Udp, "192.0.2.1:5080", 100)
+    );
 }
 
 #[tokio::test]
@@ -101,7 +104,10 @@ async fn without_naptr_srv_is_asked_for_each_transport_or_for_the_one_named() {
         ("example.com", 200, a(2)),
     ];
     let (resolver, asked) = resolver(&[UDP_V4, TCP_V4], zone).await;
-    assert_eq!(resolver.resolve(&target("example.com", None, None)).await, found(Transport::Tcp, "192.0.2.1:5070", 200));
+    assert_eq!(
+        resolver.resolve(&target("example.com", None, None)).await,
+        found(Transport::Tcp, "192.0.2.1:5070", 200)
+    );
     asked.lock().expect("unpoisoned").clear();
     let udp = resolver.resolve(&target("example.com", None, Some(Transport::Udp))).await;
     assert_eq!(udp, found(Transport::Udp, "192.0.2.2:5060", 200));

@@ -1,0 +1,58 @@
+//! Label values and how enums index them.
+
+use sipwarden_session_timer::LimitKind;
+use sipwarden_sip::ParseError;
+
+use super::Limit;
+
+pub(super) const KINDS: &[&str] = &["request", "response", "unreadable"];
+pub(super) const VERDICTS: &[&str] = &["Forwarded", "Edited", "Answered", "Absorbed", "Parked", "Dropped"];
+pub(super) const DROPS: &[&str] =
+    &["BadRequest", "UnsupportedScheme", "Version", "NotOurVia", "NoRoute", "Unanswerable", "LookupsFull"];
+pub(super) const LIMITS: &[&str] =
+    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups"];
+pub(super) const TRANSPORT_ERRORS: &[&str] =
+    &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
+pub(super) const PARSE_FAILURES: &[&str] =
+    &["StartLine", "HeaderLine", "Unterminated", "TooManyHeaders", "TooLong", "Truncated", "ContentLength"];
+pub(super) const STATUSES: &[&str] = &["400", "416", "420", "422", "481", "482", "483", "500", "503", "505", "other"];
+
+pub(super) fn status_label(status: u16) -> usize {
+    match status {
+        400 => 0,
+        416 => 1,
+        420 => 2,
+        422 => 3,
+        481 => 4,
+        482 => 5,
+        483 => 6,
+        500 => 7,
+        503 => 8,
+        505 => 9,
+        _ => 10,
+    }
+}
+
+pub(super) fn parse_label(error: ParseError) -> usize {
+    match error {
+        ParseError::StartLine => 0,
+        ParseError::HeaderLine => 1,
+        ParseError::Unterminated => 2,
+        ParseError::TooManyHeaders => 3,
+        ParseError::TooLong => 4,
+        ParseError::Truncated => 5,
+        ParseError::ContentLength => 6,
+    }
+}
+
+pub(super) fn limit_label(limit: Limit) -> usize {
+    match limit {
+        Limit::Core(LimitKind::Calls) => 0,
+        Limit::Core(LimitKind::Forks) => 1,
+        Limit::Core(LimitKind::IdentitySize) => 2,
+        Limit::Connections => 3,
+        Limit::WriteQueue => 4,
+        Limit::DatagramQueue => 5,
+        Limit::Lookups => 6,
+    }
+}

@@ -1,0 +1,124 @@
+//! Which connections there are, and what waits to be written to each.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sipwarden_session_timer::Flow;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+/// Bytes that may wait for one peer: a BYE for each of 20,000 calls of a trunk fits.
+pub(super) const MAX_QUEUED_LEN: usize = 16 << 20;
+/// Room a connection keeps after a burst.
+const KEPT_LEN: usize = 4 << 10;
+
+#[derive(Default)]
+pub(super) struct Table {
+    by_id: HashMap<u32, Arc<Connection>>,
+    by_peer: HashMap<(u16, SocketAddr), u32>,
+    last_id: u32,
+    pub(super) closing: bool,
+}
+
+pub(super) struct Connection {
+    /// With the connection's own id.
+    pub(super) flow: Flow,
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    closing: bool,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The connection that `flow` names, else one with its peer.
+    pub(super) fn find(&self, flow: Flow) -> Option<Arc<Connection>> {
+        let by_peer = || self.by_id.get(self.by_peer.get(&(flow.endpoint, flow.peer))?);
+        self.by_id.get(&flow.connection).or_else(by_peer).cloned()
+    }
+
+    pub(super) fn open(&mut self, endpoint: u16, peer: SocketAddr) -> Arc<Connection> {
+        let id = self.free_id();
+        let flow = Flow { endpoint, connection: id, peer };
+        let connection = Arc::new(Connection { flow, queue: Mutex::default(), changed: Notify::new() });
+        self.by_id.insert(id, connection.clone());
+        self.by_peer.insert((endpoint, peer), id);
+        connection
+    }
+
+    pub(super) fn remove(&mut self, connection: &Connection) {
+        let Flow { endpoint, connection: id, peer } = connection.flow;
+        self.by_id.remove(&id);
+        if self.by_peer.get(&(endpoint, peer)) == Some(&id) {
+            self.by_peer.remove(&(endpoint, peer));
+        }
+    }
+
+    /// Opens nothing more, and every connection ends when it has written what it has.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        for connection in self.by_id.values() {
+            connection.queue().closing = true;
+            connection.changed.notify_one();
+        }
+    }
+
+    /// Never 0, which means no connection.
+    fn free_id(&mut self) -> u32 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if self.last_id != 0 && !self.by_id.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Queues bytes; false when there is no room for them.
+    pub(super) fn send(&self, bytes: &[u8]) -> bool {
+        let mut queue = self.queue();
+        if queue.bytes.len() + bytes.len() > MAX_QUEUED_LEN {
+            return false;
+        }
+        queue.bytes.extend_from_slice(bytes);
+        drop(queue);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Writes what is queued, everything there is at once, until [`Table::close`].
+    pub(super) async fn write(&self, mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            let closing = {
+                let mut queue = self.queue();
+                std::mem::swap(&mut queue.bytes, &mut batch);
+                queue.closing
+            };
+            if batch.is_empty() {
+                if closing {
+                    return stream.shutdown().await;
+                }
+                self.changed.notified().await;
+            } else {
+                stream.write_all(&batch).await?;
+                batch.clear();
+                batch.shrink_to(KEPT_LEN);
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
