@@ -32,10 +32,12 @@ pub(crate) fn offer(
     came: Offer,
 ) -> Result<Offer, TooSmall> {
     let least = timers.min_se_s();
-    let most = timers.session_expires_s().max(came.min_se.unwrap_or(0));
+    // What a 422 on this call has asked for would be asked for again.
+    let known_min_se = call_min_se.min(timers.max_min_se_s());
+    let most = timers.session_expires_s().max(came.min_se.unwrap_or(0)).max(known_min_se);
     let too_small = came.interval.filter(|&asked| asked < least);
     let interval = match (came.interval, too_small) {
-        (None, _) => most.max(call_min_se.min(timers.max_min_se_s())),
+        (None, _) => most,
         (Some(_), Some(asked)) => {
             if came.uac_supports_timer && timers.below_min_se == BelowMinSe::Reject {
                 return Err(TooSmall { asked, min_se: least });
@@ -158,6 +160,11 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_is_not_lowered_below_what_an_earlier_422_asked_for() {
+        assert_eq!(offer(&timers(1800, 90), None, 2400, asks(3600)).expect("lowered").interval, Some(2400));
+    }
+
+    #[test]
     fn an_interval_above_the_policy_is_lowered_to_policy_or_min_se() {
         assert_eq!(offer(&timers(1800, 90), None, 0, asks(3600)).expect("lowered").interval, Some(1800));
         let demanding = Offer { min_se: Some(2400), ..asks(3600) };
@@ -261,7 +268,8 @@ mod tests {
                     prop_assert!(left.min_se.unwrap_or(90) >= least);
                     if let Some(asked) = interval && asked >= least {
                         prop_assert!(leaves <= asked, "an acceptable interval is never raised");
-                        prop_assert!(leaves == asked || leaves == policy.session_expires_s().max(min_se.unwrap_or(0)));
+                        let most = policy.session_expires_s().max(min_se.unwrap_or(0)).max(call_min_se.min(8000));
+                        prop_assert!(leaves == asked.min(most));
                     }
                 }
             }

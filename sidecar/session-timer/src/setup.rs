@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sipwarden_sip::value::NameAddr;
+use sipwarden_sip::value::{NameAddr, ValueError};
 use sipwarden_sip::{HeaderName, Message};
 
 use crate::negotiation::Offer;
@@ -57,7 +57,7 @@ impl Caller {
     pub(crate) fn of(invite: &Message, limit: usize) -> Option<Caller> {
         let party = invite.first(HeaderName::From)?.value;
         invite.from_tag()?;
-        let target = invite.contact().map_or(&b""[..], |contact| contact.uri);
+        let target = target_of(invite, invite.from());
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(party);
         let party_end = bytes.len();
@@ -84,6 +84,16 @@ impl Caller {
     pub(crate) fn routes(&self) -> &[u8] {
         &self.bytes[self.ends[1]..]
     }
+}
+
+/// The URI of the Contact, when it is one.
+pub(crate) fn contact_uri<'b>(message: &Message<'b>) -> Option<&'b [u8]> {
+    message.contact().filter(|contact| contact.parse_uri().is_ok()).map(|contact| contact.uri)
+}
+
+/// Where requests to a party go: its Contact, or its own address where it gave none, against RFC 3261 §12.1.
+pub(crate) fn target_of<'b>(message: &Message<'b>, party: Result<NameAddr<'b>, ValueError>) -> &'b [u8] {
+    contact_uri(message).or(party.ok().map(|party| party.uri)).unwrap_or_default()
 }
 
 /// Append routes as a comma list; returns how many.

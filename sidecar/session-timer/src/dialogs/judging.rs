@@ -139,51 +139,43 @@ fn read_offer(message: &Message) -> Result<Offer, (HeaderKind, Offer)> {
 }
 
 /// A retransmission leaves as the first one did.
-pub(super) fn repeat_offer(message: &Message, left: Offer, edits: &mut Edits) {
-    if let Ok(came) = read_offer(message) {
+pub(super) fn repeat_offer(ruling: &Ruling, message: &Message, left: Offer, edits: &mut Edits) {
+    if !ruling.observes()
+        && let Ok(came) = read_offer(message)
+    {
         write_offer(message, came, left, edits);
     }
 }
 
 fn write_offer(message: &Message, came: Offer, left: Offer, edits: &mut Edits) {
-    if (came.interval, came.refresher) != (left.interval, left.refresher)
-        && let Some(interval) = left.interval
-    {
-        match (message.first(HeaderName::SessionExpires), came.interval == left.interval) {
-            // Only the parameter is missing: what else stands there stays.
-            (Some(header), true) => {
-                if let Some(refresher) = left.refresher {
-                    let end = header.value_start + header.value.len();
-                    edits.insert(end, &[b";refresher=", refresher.as_str().as_bytes()]);
-                }
-            }
-            (Some(header), false) => replace_delta(header.value, header.value_start, interval, came, left, edits),
-            (None, _) => {
-                let digits = Digits::new(interval);
-                match left.refresher {
-                    Some(refresher) => edits.append_header(
-                        message,
-                        HeaderName::SessionExpires,
-                        &[digits.text(), b";refresher=", refresher.as_str().as_bytes()],
-                    ),
-                    None => edits.append_header(message, HeaderName::SessionExpires, &[digits.text()]),
-                }
-            }
-        }
+    if let Some(interval) = left.interval {
+        let added = left.refresher.filter(|_| came.refresher.is_none());
+        write_delta(message, HeaderName::SessionExpires, (came.interval, interval), added, edits);
     }
-    if came.min_se != left.min_se
-        && let Some(min_se) = left.min_se
-    {
-        edits.set_header(message, HeaderName::MinSe, &[Digits::new(min_se).text()]);
+    if let Some(min_se) = left.min_se {
+        write_delta(message, HeaderName::MinSe, (came.min_se, min_se), None, edits);
     }
 }
 
-/// Another number in front of the parameters that are there, unknown ones included (RFC 4028 §4).
-fn replace_delta(value: &[u8], start: usize, interval: Seconds, came: Offer, left: Offer, edits: &mut Edits) {
-    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    edits.replace(start..start + digits, &[Digits::new(interval).text()]);
-    if let (None, Some(refresher)) = (came.refresher, left.refresher) {
-        edits.insert(start + value.len(), &[b";refresher=", refresher.as_str().as_bytes()]);
+/// The number changes where it differs; the parameters that are there stay, unknown ones included (RFC 4028 §4, §5).
+fn write_delta(
+    message: &Message,
+    name: HeaderName,
+    (came, leaves): (Option<Seconds>, Seconds),
+    added: Option<RefresherParam>,
+    edits: &mut Edits,
+) {
+    let digits = Digits::new(leaves);
+    let param: [&[u8]; 2] = added.map_or([b"", b""], |added| [b";refresher=", added.as_str().as_bytes()]);
+    let Some(header) = message.first(name) else {
+        return edits.append_header(message, name, &[digits.text(), param[0], param[1]]);
+    };
+    if came != Some(leaves) {
+        let written = header.value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        edits.replace(header.value_start..header.value_start + written, &[digits.text()]);
+    }
+    if added.is_some() {
+        edits.insert(header.value_start + header.value.len(), &param);
     }
 }
 

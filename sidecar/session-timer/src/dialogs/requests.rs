@@ -7,7 +7,7 @@ use super::judging::{Judged, repeat_offer};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
 use crate::negotiation::Offer;
 use crate::session::Refresh;
-use crate::setup::{Caller, Setup};
+use crate::setup::{Caller, Setup, contact_uri};
 use crate::{EndCause, EventKind, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
@@ -58,7 +58,7 @@ impl Dialogs {
         {
             // Retransmitted: the same goes on as the first time, whatever policy was loaded in between.
             setup.touch(now);
-            repeat_offer(message, setup.offer, edits);
+            repeat_offer(&setup.ruling, message, setup.offer, edits);
             return None;
         }
         if known.is_none() && self.calls.len() >= self.config.limits.calls {
@@ -168,7 +168,8 @@ impl Dialogs {
         let session = &mut self.sessions[slot as usize];
         let forward = Verdict::Forward { toward: Some(session.legs[sent.from.other().index()].flow) };
         if let Some(position) = session.refresh(sent.from, sent.method, sent.cseq) {
-            repeat_offer(message, session.refreshes[position].offer, edits);
+            let first = &session.refreshes[position];
+            repeat_offer(&first.ruling, message, first.offer, edits);
             return forward;
         }
         let (caller, call_min_se) = (session.caller, session.highest_min_se);
@@ -186,9 +187,15 @@ impl Dialogs {
                 self.answer(arrival, message, status, reason, &extra)
             }
             Judged::Goes(offer) => {
-                let target = message.contact().map(|contact| contact.uri.into());
+                let target = contact_uri(message).map(Box::from);
                 let Sent { from, method, cseq, .. } = sent;
-                session.open_refresh(Refresh { from, method, cseq, offer, ruling, target, answered: false });
+                // Its retransmission may pass where the first was rejected, by a policy loaded in between.
+                session.legs[from.index()].rejected_cseq.take_if(|rejected| *rejected == cseq);
+                // A late copy of one that others have followed is not opened again: its answer, which comes again too,
+                // would arm anew what it said then.
+                if Some(cseq) >= session.legs[from.index()].cseq {
+                    session.open_refresh(Refresh { from, method, cseq, offer, ruling, target, answered: false });
+                }
                 forward
             }
         }

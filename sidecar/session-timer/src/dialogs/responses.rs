@@ -8,8 +8,8 @@ use super::{Arrival, Dialogs, Verdict};
 use crate::bye::Bye;
 use crate::identity::{Identity, Party};
 use crate::session::{LegState, Session, Timer};
-use crate::setup::join_routes;
-use crate::{EndCause, EventKind, Leg, LimitKind, Mode, SessionId, Time};
+use crate::setup::{contact_uri, join_routes, target_of};
+use crate::{EndCause, EventKind, Flow, Leg, LimitKind, Mode, SessionId, Time};
 
 /// How many Record-Route values the owner adds to an INVITE: one for each side (RFC 5658).
 pub const RECORD_ROUTES: usize = 2;
@@ -17,8 +17,9 @@ pub const RECORD_ROUTES: usize = 2;
 /// A response and the request it answers.
 #[derive(Clone, Copy)]
 struct Answer<'a> {
-    /// Who answers.
+    /// Who answers, and on which flow.
     by: Leg,
+    flow: Flow,
     status: u16,
     /// Of the request.
     method: Method,
@@ -38,15 +39,14 @@ impl Dialogs {
         status: u16,
         edits: &mut Edits,
     ) -> Option<Verdict> {
-        if !self.byes.is_empty()
-            && let Some(slot) = Bye::slot_of(message)
-        {
+        if let Some(slot) = Bye::slot_of(message) {
             self.bye_answered(now, slot, message, status);
             return Some(Verdict::Absorb);
         }
         let CSeq { number, method, .. } = message.cseq().ok()?;
         let answer = Answer {
             by: self.leg_of(arrival.flow),
+            flow: arrival.flow,
             status,
             method,
             cseq: number,
@@ -59,7 +59,7 @@ impl Dialogs {
         if let Some(slot) = session {
             let session = &mut self.sessions[slot as usize];
             if session.ended.is_none() {
-                session.heard(now, answer.by, arrival.flow);
+                session.heard(now, answer.by, answer.flow);
                 if let Some(position) = session.refresh(requester, method, number) {
                     self.refresh_answered(now, message, slot, position, answer, edits);
                     return None;
@@ -70,7 +70,7 @@ impl Dialogs {
             }
         }
         if method == Method::Invite {
-            self.setup_answered(now, arrival, message, call, session, answer, edits);
+            self.setup_answered(now, message, call, session, answer, edits);
         }
         None
     }
@@ -80,11 +80,9 @@ impl Dialogs {
             && self.calls[call as usize].setup(answer.by.other(), answer.from_tag, answer.cseq).is_some()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one message, where it belongs and what it says")]
     fn setup_answered(
         &mut self,
         now: Time,
-        arrival: &Arrival,
         message: &Message,
         call: u32,
         session: Option<u32>,
@@ -103,9 +101,10 @@ impl Dialogs {
                 if acts {
                     complete(message, conclusion, edits);
                 }
-                // A session that exists means a retransmission: completed again, but nothing starts anew.
-                if session.is_none() {
-                    self.start_session(now, arrival, message, call, answer, conclusion);
+                // A session that exists means a retransmission: completed again, but nothing starts anew. Without a To
+                // tag there is no dialog (RFC 3261 §12.1.1).
+                if session.is_none() && answer.to_tag.is_some() {
+                    self.start_session(now, message, call, answer, conclusion);
                 }
             }
             status => {
@@ -126,15 +125,7 @@ impl Dialogs {
     }
 
     /// A 2xx with a new To tag: one session per fork.
-    fn start_session(
-        &mut self,
-        now: Time,
-        arrival: &Arrival,
-        message: &Message,
-        call: u32,
-        answer: Answer,
-        conclusion: Concluded,
-    ) {
+    fn start_session(&mut self, now: Time, message: &Message, call: u32, answer: Answer, conclusion: Concluded) {
         let caller = answer.by.other();
         if self.calls[call as usize].sessions.len() >= self.config.limits.per_call {
             return self.limit_reached(LimitKind::Forks);
@@ -146,7 +137,7 @@ impl Dialogs {
         let routes = routes_to_callee(message, setup.caller.route_count);
         let callee = Party {
             party: message.first(HeaderName::To).map_or(b"", |header| header.value),
-            target: message.contact().map_or(b"", |contact| contact.uri),
+            target: target_of(message, message.to()),
             routes: &routes,
         };
         let mut parties = [callee; 2];
@@ -155,7 +146,7 @@ impl Dialogs {
         let Some(identity) = Identity::new(parties, self.config.limits.identity_len) else {
             return self.limit_reached(LimitKind::IdentitySize);
         };
-        let mut legs = [LegState { flow: arrival.flow, cseq: None, rejected_cseq: None }; 2];
+        let mut legs = [LegState { flow: answer.flow, cseq: None, rejected_cseq: None }; 2];
         legs[caller.index()].flow = setup.flow;
         for leg in Leg::BOTH {
             legs[leg.index()].cseq = setup.cseqs[leg.index()];
@@ -256,8 +247,8 @@ impl Dialogs {
         if let Some(target) = refresh.target.take() {
             session.identity.set_target(by, &target, limit);
         }
-        if let Some(contact) = message.contact() {
-            session.identity.set_target(answer.by, contact.uri, limit);
+        if let Some(target) = contact_uri(message) {
+            session.identity.set_target(answer.by, target, limit);
         }
         let acts = !session.ruling.observes();
         note_conclusion(session, now, by, conclusion, &mut self.actions);

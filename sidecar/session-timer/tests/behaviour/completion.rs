@@ -2,7 +2,7 @@
 
 use sipwarden_session_timer::{EventKind, Leg, RefresherPreference, Timers};
 
-use crate::support::{Bench, Call, TIMER, Wire, at_least, both_directions, established};
+use crate::support::{Bench, Call, TIMER, Wire, at_least, both_directions, changed, established};
 
 /// The 200 with the `answered` headers to an INVITE with the `asked` ones: as it came, as it left, what was told.
 fn answered(timers: Timers, caller: Leg, asked: &[&str], answered: &[&str]) -> (Wire, Wire, Vec<EventKind>) {
@@ -64,7 +64,7 @@ fn uas_is_never_written_for_a_uas_without_timer() {
     // The request asked for the UAS, but who does not answer cannot refresh.
     let (_, left, _) = answered(at_least(90), Leg::Remote, &[TIMER, "Session-Expires: 900;refresher=uas"], &[]);
     assert_eq!(left.all("Session-Expires"), ["900;refresher=uac"]);
-    let timers = Timers { refresher: RefresherPreference::Callee, ..at_least(90) };
+    let timers = changed(at_least(90), |timers| timers.refresher = RefresherPreference::Callee);
     let (_, left, _) = answered(timers, Leg::Remote, &[TIMER], &[]);
     assert_eq!(left.all("Session-Expires"), ["1800;refresher=uac"]);
 }

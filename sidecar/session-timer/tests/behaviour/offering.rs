@@ -2,14 +2,14 @@
 
 use sipwarden_session_timer::{EventKind, Leg, RefresherPreference, Timers};
 
-use crate::support::{Bench, Call, TIMER, Wire, at_least, both_directions, established, s};
+use crate::support::{Bench, Call, TIMER, Wire, at_least, both_directions, changed, established, s};
 
 fn offered(timers: Timers, caller: Leg, asked: &[&str]) -> Wire {
     Bench::enforcing(timers).pass(caller, &Call::from(caller).invite().with_all(asked))
 }
 
 fn preferring(refresher: RefresherPreference) -> Timers {
-    Timers { refresher, ..at_least(90) }
+    changed(at_least(90), |timers| timers.refresher = refresher)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use sipwarden_session_timer::{BelowMinSe, EventKind, Leg, Timers, Verdict};
 
-use crate::support::{Bench, Call, TIMER, at_least, both_directions, established, refreshed, s};
+use crate::support::{Bench, Call, TIMER, at_least, both_directions, changed, established, refreshed, s};
 
 #[test]
 fn an_interval_below_the_minimum_is_answered_422_with_min_se() {
@@ -17,7 +17,7 @@ fn an_interval_below_the_minimum_is_answered_422_with_min_se() {
             for copied in ["Via", "From", "Call-ID", "CSeq"] {
                 assert_eq!(answer.all(copied), invite.all(copied));
             }
-            assert!(answer.to_tag().is_some());
+            assert!(answer.tag("To").is_some());
             assert_eq!(passage.sent[0].flow, bench.flows[caller.index()]);
             assert_eq!(passage.kinds(), [EventKind::Rejected { to: caller, asked, min_se: 120 }]);
         }
@@ -83,7 +83,7 @@ fn a_raised_interval_respects_a_higher_min_se_of_the_request() {
 #[test]
 fn the_policy_may_raise_instead_of_rejecting() {
     both_directions(|caller| {
-        let mut bench = Bench::enforcing(Timers { below_min_se: BelowMinSe::Raise, ..at_least(120) });
+        let mut bench = Bench::enforcing(changed(at_least(120), |timers| timers.below_min_se = BelowMinSe::Raise));
         let left =
             bench.pass(caller, &Call::from(caller).invite().with_all(&[TIMER, "Session-Expires: 60;refresher=uac"]));
         assert_eq!(left.all("Session-Expires"), ["120;refresher=uac"]);

@@ -5,7 +5,7 @@ use sipwarden_session_timer::Leg;
 use super::{Bench, Wire};
 
 pub(crate) struct Call {
-    id: String,
+    pub(crate) id: String,
     pub(crate) caller: Leg,
     /// By leg: address, tag, Contact URI, the CSeq last used.
     pub(crate) addresses: [String; 2],
@@ -68,12 +68,17 @@ impl Call {
 
     /// As [`Self::answer`], with proxies on the way that put `routes` on top of Record-Route, nearest to us first.
     pub(crate) fn answer_through(&self, request: &Wire, status: u16, routes: &[&str]) -> Wire {
-        let by = if request.from_tag() == Some(&self.tags[0]) { Leg::Remote } else { Leg::Local };
-        let request =
-            routes.iter().fold(request.routed(), |wire, route| wire.on_top(&format!("Record-Route: {route}")));
+        let by = if request.tag("From") == Some(&self.tags[0]) { Leg::Remote } else { Leg::Local };
+        let arrived = request.routed(by);
+        let arrived = routes.iter().fold(arrived, |wire, route| wire.on_top(&format!("Record-Route: {route}")));
+        self.respond(by, &arrived, status)
+    }
+
+    /// The response of the party that stands on `by` to a request as it arrived there.
+    pub(crate) fn respond(&self, by: Leg, request: &Wire, status: u16) -> Wire {
         let mut lines = vec![format!("SIP/2.0 {status} Whatever")];
         for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq"] {
-            lines.extend(request.all(name).into_iter().map(|value| match (name, request.to_tag()) {
+            lines.extend(request.all(name).into_iter().map(|value| match (name, request.tag("To")) {
                 ("To", None) => format!("To: {value};tag={}", self.tags[by.index()]),
                 _ => format!("{name}: {value}"),
             }));

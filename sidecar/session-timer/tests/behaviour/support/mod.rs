@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sipwarden_session_timer::{Leg, Mode, Policy, Timers};
 
-pub(crate) use bench::{Bench, Elapsed, LOCAL, LOCAL_TCP, Passage, REMOTE, REMOTE_TCP, Sent};
+pub(crate) use bench::{Bench, Elapsed, LOCAL, LOCAL_TCP, REMOTE, REMOTE_TCP, Sent};
 pub(crate) use call::{Call, established, refreshed};
 pub(crate) use wire::Wire;
 
@@ -23,6 +23,12 @@ pub(crate) fn s(seconds: u64) -> Duration {
 /// 30 minutes, at least `min_se_s`.
 pub(crate) fn at_least(min_se_s: u32) -> Timers {
     Timers::new(1800, min_se_s, 7200).expect("a valid policy")
+}
+
+/// `timers` after `change`.
+pub(crate) fn changed(mut timers: Timers, change: impl FnOnce(&mut Timers)) -> Timers {
+    change(&mut timers);
+    timers
 }
 
 pub(crate) fn policy(mode: Mode, timers: Timers) -> Policy {

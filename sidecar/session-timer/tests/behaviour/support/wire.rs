@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
+use sipwarden_session_timer::Leg;
 use sipwarden_sip::{Message, Slots};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,24 +36,6 @@ impl Wire {
 
     pub(crate) fn without(self, name: &str) -> Wire {
         Wire::of_lines(self.lines().filter(|line| !is_named(line, name)))
-    }
-
-    /// With the first `name` header's value replaced, or the header added.
-    pub(crate) fn set(self, name: &str, value: &str) -> Wire {
-        if self.header(name).is_none() {
-            return self.with(&format!("{name}: {value}"));
-        }
-        let new = format!("{name}: {value}");
-        let mut done = false;
-        let lines = self.lines().map(|line| {
-            if !done && is_named(line, name) {
-                done = true;
-                new.as_str()
-            } else {
-                line
-            }
-        });
-        Wire::of_lines(lines.collect::<Vec<_>>())
     }
 
     /// Value of the first header of exactly that name (long forms are not compact forms).
@@ -92,19 +75,18 @@ impl Wire {
         value.split(' ').next().and_then(|number| number.parse().ok()).expect("a CSeq number")
     }
 
-    pub(crate) fn to_tag(&self) -> Option<&str> {
-        tag(self.header("To")?)
+    /// The tag in From or To.
+    pub(crate) fn tag(&self, name: &str) -> Option<&str> {
+        let (_, tag) = self.header(name)?.split_once(";tag=")?;
+        tag.split(';').next()
     }
 
-    pub(crate) fn from_tag(&self) -> Option<&str> {
-        tag(self.header("From")?)
-    }
-
-    /// As it leaves the router: with its Via, and its Record-Route where a dialog may start.
-    pub(crate) fn routed(&self) -> Wire {
+    /// As it leaves the router for `toward`: with its Via, and its Record-Route where a dialog may start.
+    pub(crate) fn routed(&self, toward: Leg) -> Wire {
         let mut wire = self.clone();
-        if self.method() == "INVITE" && self.to_tag().is_none() {
-            wire = wire.on_top("Record-Route: <sip:127.0.0.1:5070;lr>").on_top("Record-Route: <sip:192.0.2.1;lr>");
+        if self.method() == "INVITE" && self.tag("To").is_none() {
+            let names = ["Record-Route: <sip:127.0.0.1:5070;lr>", "Record-Route: <sip:192.0.2.1;lr>"];
+            wire = wire.on_top(names[toward.other().index()]).on_top(names[toward.index()]);
         }
         wire.on_top("Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKrouter")
     }
@@ -137,8 +119,4 @@ impl Display for Wire {
 
 fn is_named(line: &str, name: &str) -> bool {
     line.split_once(':').is_some_and(|(left, _)| left.trim_end().eq_ignore_ascii_case(name))
-}
-
-fn tag(value: &str) -> Option<&str> {
-    value.split_once(";tag=").map(|(_, tag)| tag.split(';').next().unwrap_or_default())
 }
