@@ -80,26 +80,24 @@ enum Cmd {
 
 fn main() -> Result<()> {
     let Cli { command, setup } = Cli::parse();
-    if let Cmd::All = command {
-        return all(&setup);
-    }
-    println!("{}", run(command, &setup)?);
-    Ok(())
+    run(command, &setup)
 }
 
-fn run(command: Cmd, setup: &Setup) -> Result<String> {
-    match command {
-        Cmd::Relay { remote, app } => relay::run(remote, app),
+fn run(command: Cmd, setup: &Setup) -> Result<()> {
+    let text = match command {
+        Cmd::Relay { remote, app } => return relay::run(remote, app),
         Cmd::Calls { through, rate, open, warm_up, seconds } => {
             let pace = rate.map_or(Pace::Closed { open }, |per_second| Pace::Open { per_second });
-            calls(through, pace, warm_up, seconds, setup)
+            calls(through, pace, warm_up, seconds, setup)?
         }
-        Cmd::Compare(options) => compare::run(setup, &options),
-        Cmd::Memory(options) => memory::run(setup, &options),
-        Cmd::Held(options) => held::run(setup, &options),
-        Cmd::Expiry(options) => expiry::run(setup, &options),
-        Cmd::All => all(setup).map(|()| String::new()),
-    }
+        Cmd::Compare(options) => compare::run(setup, &options)?,
+        Cmd::Memory(options) => memory::run(setup, &options)?,
+        Cmd::Held(options) => held::run(setup, &options)?,
+        Cmd::Expiry(options) => expiry::run(setup, &options)?,
+        Cmd::All => return all(setup),
+    };
+    println!("{text}");
+    Ok(())
 }
 
 fn calls(through: Kind, pace: Pace, warm_up_s: u64, window_s: u64, setup: &Setup) -> Result<String> {
@@ -125,17 +123,16 @@ fn all(setup: &Setup) -> Result<()> {
         ("Sessions that end in the same second", "expiry"),
     ];
     println!("Made by `{}`.\n{}\n", command_line(), report::machine(setup.kamailio()));
-    println!("Generator on one CPU, the process under test on another, the same for all.");
+    println!("{}", setup.description());
     for (title, part) in parts {
-        println!("\n### {title}\n\n{}", run(Cli::parse_from(["sipwarden-bench", part]).command, setup)?);
+        println!("\n### {title}\n");
+        run(Cli::parse_from(["sipwarden-bench", part]).command, setup)?;
     }
     Ok(())
 }
 
-/// The command that was given, as it would be typed from the repository's root.
+/// The command that was given, as it would be typed in a fresh clone.
 fn command_line() -> String {
-    std::iter::once("cargo run --release -p sipwarden-bench --".to_owned())
-        .chain(std::env::args().skip(1))
-        .collect::<Vec<_>>()
-        .join(" ")
+    let build = "cargo build --release -p sipwarden-sidecar -p sipwarden-bench && target/release/sipwarden-bench";
+    std::iter::once(build.to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
 }

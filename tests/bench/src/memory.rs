@@ -11,10 +11,10 @@ use crate::report::{Table, grouped};
 use crate::rig::Rig;
 
 /// Set-ups per second.
-const PACE: Pace = Pace::Open { per_second: 2000 };
+const PACE: Pace = Pace::Open { per_second: 1000 };
 
-/// Sessions held before the first reading: twice the life of Kamailio's transactions.
-const WARM_UP_SESSIONS: u64 = 20_000;
+/// Sessions held before the first reading: set up over longer than a transaction lives, which is 64 × T1 = 32 s.
+const WARM_UP_SESSIONS: u64 = 40_000;
 
 /// How much is measured.
 #[derive(Clone, Debug, Args)]

@@ -1,13 +1,16 @@
 //! Starts and stops the processes under test. Each is a child of this one, on loopback, in a directory of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -16,6 +19,9 @@ use crate::proc::{self, Tree};
 
 /// How long a process may take to get ready, and to end once told.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Lines of stderr shown of a process that failed.
+const LAST_LINES: usize = 10;
 
 const POLICY: &str = "apiVersion: sipwarden.dev/v1alpha1
 kind: SessionPolicy
@@ -69,6 +75,15 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// How the processes are run, in a sentence or two.
+    pub(crate) fn description(&self) -> String {
+        format!(
+            "Generator on CPU {}, each process under test on CPU {}. Sidecar: {} worker. Kamailio: tests/bench/kamailio.cfg, \
+             {} UDP child, {} allocator.",
+            self.generator_cpu, self.tested_cpu, self.workers, self.kamailio_children, self.kamailio_allocator
+        )
+    }
+
     /// Those of `kinds` that take part.
     pub(crate) fn taking_part<const N: usize>(&self, kinds: [Kind; N]) -> impl Iterator<Item = Kind> {
         kinds.into_iter().filter(|kind| !self.without.contains(kind))
@@ -88,7 +103,7 @@ pub(crate) struct Peer {
     pub(crate) remote: SocketAddrV4,
     /// Where the callee's messages come from and go to.
     pub(crate) app: SocketAddrV4,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Peer {
@@ -98,19 +113,25 @@ impl Peer {
     /// The binary is missing, ends, or is not ready within [`PATIENCE`].
     pub(crate) fn start(kind: Kind, setup: &Setup, uac: SocketAddrV4, uas: SocketAddrV4) -> Result<Self> {
         let dir = tempfile::tempdir()?;
+        proc::pin(setup.generator_cpu)?;
         if kind == Kind::Direct {
-            return Ok(Self { child: None, tree: Tree::default(), remote: uas, app: uac, _dir: dir });
+            return Ok(Self { child: None, tree: Tree::default(), remote: uas, app: uac, dir });
         }
         proc::pin(setup.tested_cpu)?;
         let started = match kind {
             Kind::Kamailio => start_kamailio(setup, dir.path()),
-            Kind::Sidecar => start_announcing(&mut sidecar_command(setup, dir.path(), uas)?),
-            Kind::Relay | Kind::Direct => start_announcing(&mut relay_command(uac, uas)?),
+            Kind::Sidecar => start_announcing(&mut sidecar_command(setup, dir.path(), uas)?, dir.path()),
+            Kind::Relay | Kind::Direct => start_announcing(&mut relay_command(uac, uas)?, dir.path()),
         };
         proc::pin(setup.generator_cpu)?;
-        let (child, remote, app) = started.with_context(|| format!("starting {kind:?}"))?;
+        let (child, remote, app) = started.with_context(|| format!("starting {kind:?}: {}", last_words(dir.path())))?;
         let tree = Tree::of(child.id())?;
-        Ok(Self { child: Some(child), tree, remote, app, _dir: dir })
+        Ok(Self { child: Some(child), tree, remote, app, dir })
+    }
+
+    /// The end of what it wrote to stderr.
+    pub(crate) fn last_words(&self) -> String {
+        last_words(self.dir.path())
     }
 
     /// The process with its descendants; empty for [`Kind::Direct`].
@@ -146,22 +167,30 @@ fn relay_command(uac: SocketAddrV4, uas: SocketAddrV4) -> Result<Command> {
 }
 
 /// Starts a process that says `... listen=udp:A app-listen=udp:B ...` on its first line once ready.
-fn start_announcing(command: &mut Command) -> Result<(Child, SocketAddrV4, SocketAddrV4)> {
-    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().context("is it built?")?;
+fn start_announcing(command: &mut Command, dir: &Path) -> Result<(Child, SocketAddrV4, SocketAddrV4)> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr_file(dir)?);
+    let mut child = command.spawn().context("is it built?")?;
+    match announced(&mut child) {
+        Ok((remote, app)) => Ok((child, remote, app)),
+        Err(error) => {
+            end(&mut child);
+            Err(error)
+        }
+    }
+}
+
+/// The two addresses in the child's first line.
+fn announced(child: &mut Child) -> Result<(SocketAddrV4, SocketAddrV4)> {
     let stdout = child.stdout.take().context("the child's stdout was piped")?;
+    let readable = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], PollTimeout::try_from(PATIENCE)?)?;
+    ensure!(readable > 0, "no ready line within {} s", PATIENCE.as_secs());
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     let address = |key: &str| -> Result<SocketAddrV4> {
         let value = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key));
         value.with_context(|| format!("no {key} in ready line {line:?}"))?.parse().context("address of ready line")
     };
-    match (address("listen=udp:"), address("app-listen=udp:")) {
-        (Ok(remote), Ok(app)) => Ok((child, remote, app)),
-        (Err(error), _) | (_, Err(error)) => {
-            end(&mut child);
-            Err(error)
-        }
-    }
+    Ok((address("listen=udp:")?, address("app-listen=udp:")?))
 }
 
 fn start_kamailio(setup: &Setup, dir: &Path) -> Result<(Child, SocketAddrV4, SocketAddrV4)> {
@@ -178,16 +207,26 @@ fn start_kamailio(setup: &Setup, dir: &Path) -> Result<(Child, SocketAddrV4, Soc
         .arg(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(dir.join("stderr"))?)
+        .stderr(stderr_file(dir)?)
         .spawn()
         .context("is Kamailio installed?")?;
     match await_options(&mut child, address) {
         Ok(()) => Ok((child, address, address)),
         Err(error) => {
             end(&mut child);
-            Err(error.context(std::fs::read_to_string(dir.join("stderr")).unwrap_or_default()))
+            Err(error)
         }
     }
+}
+
+fn stderr_file(dir: &Path) -> Result<File> {
+    File::create(dir.join("stderr")).context("creating a file for stderr")
+}
+
+fn last_words(dir: &Path) -> String {
+    let text = std::fs::read_to_string(dir.join("stderr")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(LAST_LINES).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// Asks with OPTIONS until an answer comes.

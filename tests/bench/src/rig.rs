@@ -1,6 +1,6 @@
 //! Two phones with one process between them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::load::Phones;
 use crate::peers::{Kind, Peer, Setup};
@@ -31,6 +31,6 @@ impl Rig {
     /// A socket that fails for good, or a process that is gone.
     pub(crate) fn run(&mut self, plan: &Plan) -> Result<Outcome> {
         let Self { phones, peer } = self;
-        phones.run(plan, &|| peer.tree().cpu())
+        phones.run(plan, &|| peer.tree().cpu()).with_context(|| format!("its last words: {}", peer.last_words()))
     }
 }

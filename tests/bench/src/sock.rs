@@ -85,7 +85,7 @@ impl Inbox {
     }
 }
 
-/// Sends datagrams one `sendmmsg` at a time over a connected socket.
+/// Sends datagrams on, one `sendmmsg` at a time.
 pub(crate) struct Forwarder(MultiHeaders<SockaddrIn>);
 
 impl Forwarder {
@@ -93,8 +93,8 @@ impl Forwarder {
         Self(MultiHeaders::preallocate(BATCH_LEN, None))
     }
 
-    /// Sends all of `inbox`; a datagram the kernel refuses is lost, as on any wire.
-    pub(crate) fn forward(&mut self, socket: &UdpSocket, inbox: &Inbox) {
+    /// Sends all of `inbox` to `peer`; a datagram the kernel refuses is lost, as on any wire.
+    pub(crate) fn forward(&mut self, socket: &UdpSocket, peer: SocketAddrV4, inbox: &Inbox) {
         let mut slices = [[IoSlice::new(&[])]; BATCH_LEN];
         for (slice, datagram) in slices.iter_mut().zip(inbox.iter()) {
             *slice = [IoSlice::new(datagram)];
@@ -102,7 +102,7 @@ impl Forwarder {
         let mut first = 0;
         while first < inbox.lens.len() {
             let rest = &slices[first..inbox.lens.len()];
-            let to = [None::<SockaddrIn>; BATCH_LEN];
+            let to = [Some(SockaddrIn::from(peer)); BATCH_LEN];
             let sent = sendmmsg(socket.as_raw_fd(), &mut self.0, rest, &to[..rest.len()], [], MsgFlags::empty());
             first += sent.map_or(1, |sent| sent.count().max(1));
         }

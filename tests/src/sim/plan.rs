@@ -1,0 +1,135 @@
+//! Random worlds: policies, links, agents and what they do.
+
+use std::sync::Arc;
+
+use sipwarden_session_timer::{
+    BelowMinSe, Direction, ExpiryAction, Leg, Malformed, Margin, Match, Mode, Policy, RefresherPreference, Rule, Timers,
+};
+
+use super::agent::{Act, Habits};
+use super::link::Link;
+use super::message::Style;
+use super::rng::Rng;
+use super::timer::Wishes;
+use super::{Call, Setup, World};
+
+/// Session-Expires that is no Session-Expires, or an unusual one.
+const ODD: [&str; 7] = ["abc", "4294967296", "-1", "", "1800;refresher=both", "1800;x=y;refresher=uas", "0"];
+/// Within this time after its answer an agent does what it does.
+const ACTIVE_MS: u64 = 1_500_000;
+
+impl Habits {
+    /// An agent that has never heard of session timers.
+    pub fn plain() -> Habits {
+        Habits {
+            timer: None,
+            update: true,
+            reliable_provisional: false,
+            rings_ms: 1_000,
+            busy: false,
+            keeps_forks: false,
+            odd_session_expires: None,
+            style: Style::default(),
+            acts: Vec::new(),
+        }
+    }
+
+    /// An agent of RFC 4028.
+    pub fn native(wishes: Wishes) -> Habits {
+        Habits { timer: Some(wishes), ..Habits::plain() }
+    }
+
+    fn random(rng: &mut Rng) -> Habits {
+        Habits {
+            timer: rng.maybe(65, Wishes::random),
+            update: rng.chance(70),
+            reliable_provisional: rng.chance(30),
+            rings_ms: rng.range(0..15_000),
+            busy: rng.chance(4),
+            keeps_forks: rng.chance(40),
+            odd_session_expires: rng.maybe(4, |rng| rng.pick(&ODD)),
+            style: Style {
+                compact: rng.chance(30),
+                spaced: rng.chance(30),
+                upper: rng.chance(20),
+                folded: rng.chance(20),
+            },
+            acts: random_acts(rng),
+        }
+    }
+}
+
+fn random_acts(rng: &mut Rng) -> Vec<(u64, Act)> {
+    let restless = [Act::Refresh, Act::Hold, Act::Hold, Act::Info, Act::Info, Act::TimerOff];
+    let mut acts: Vec<(u64, Act)> =
+        (0..rng.range(0..5)).map(|_| (rng.range(500..ACTIVE_MS / 2), rng.pick(&restless))).collect();
+    // Together with the other side's, so that offers collide.
+    acts.extend(rng.maybe(25, |rng| (rng.pick(&[10_000, 60_000]), Act::Hold)));
+    // Some stay until the other side, or the sidecar, ends the call.
+    let last = rng.pick(&[Act::HangUp, Act::HangUp, Act::Vanish, Act::Vanish, Act::Forget]);
+    acts.extend(rng.maybe(75, |rng| (rng.range(1_000..ACTIVE_MS), last)));
+    acts
+}
+
+fn random_timers(rng: &mut Rng) -> Timers {
+    let least = rng.pick(&[90, 90, 90, 120, 300]);
+    let interval = rng.pick(&[90, 120, 180, 600, 1800]).max(least);
+    let mut timers = Timers::new(interval, least, 7200).expect("interval and maximum are above the minimum");
+    timers.below_min_se = rng.pick(&[BelowMinSe::Reject, BelowMinSe::Reject, BelowMinSe::Raise]);
+    timers.refresher = rng.pick(&[
+        RefresherPreference::PeerChoice,
+        RefresherPreference::Local,
+        RefresherPreference::Remote,
+        RefresherPreference::Caller,
+        RefresherPreference::Callee,
+    ]);
+    timers.malformed = rng.pick(&[Malformed::Forward, Malformed::Reject]);
+    timers.expiry = rng.pick(&[ExpiryAction::Bye, ExpiryAction::Bye, ExpiryAction::Bye, ExpiryAction::Report]);
+    timers.margin = rng.pick(&[Margin::Rfc4028, Margin::Rfc4028, Margin::Fixed(5), Margin::Fixed(0)]);
+    timers
+}
+
+/// A policy that may have a rule for calls of that direction.
+fn random_policy(rng: &mut Rng, direction: Direction) -> Policy {
+    let matches = Match { direction: Some(direction), ..Match::default() };
+    let rule = rng.maybe(30, |rng| Rule { name: "one-way".into(), matches, timers: random_timers(rng) });
+    let mode = if rng.chance(15) { Mode::Observe } else { Mode::Enforce };
+    Policy { name: "random".into(), mode, timers: random_timers(rng), rules: rule.into_iter().collect() }
+}
+
+/// The world of a seed, with `calls` calls that begin within two minutes.
+pub fn random_world(seed: u64, calls: u64) -> World {
+    let mut rng = Rng::new(seed);
+    let direction = rng.pick(&[Direction::Inbound, Direction::Outbound]);
+    let policy = Arc::new(random_policy(&mut rng, direction));
+    let (remote_link, mut local_link) = (Link::random(&mut rng), Link::random(&mut rng));
+    let tcp = rng.chance(25);
+    if tcp {
+        // What came over a stream is not sent again by its sender, nor by a stateless proxy.
+        local_link.loss = 0;
+    }
+    let mut world = World::new(Setup { seed: rng.next(), policy, remote_link, local_link, idle_ms: 7_200_000 });
+    if rng.chance(20) {
+        let policy = random_policy(&mut rng, direction);
+        world.set_policy_after(rng.range(0..ACTIVE_MS / 2), policy);
+    }
+    for _ in 0..calls {
+        let forks = if rng.chance(25) { 2 } else { 1 };
+        let call = Call {
+            caller: rng.pick(&Leg::BOTH),
+            uac: Habits::random(&mut rng),
+            callees: (0..forks).map(|_| Habits::random(&mut rng)).collect(),
+            tcp,
+            proxy_cancels: rng.chance(40),
+            starts_ms: rng.range(0..120_000),
+        };
+        let starts_ms = call.starts_ms;
+        let parties = world.call(call);
+        // Nobody talks for ever.
+        world.act(parties.uac, starts_ms + 3 * ACTIVE_MS, Act::HangUp);
+        if rng.chance(10) {
+            world.act(parties.uac, starts_ms + rng.range(0..15_000), Act::Cancel);
+        }
+    }
+    world
+}
