@@ -35,6 +35,19 @@ fn every_message_of_rfc_4475_keeps_the_promises() {
 }
 
 #[test]
+fn a_tag_without_a_value_breaks_nothing() {
+    let invite = String::from_utf8(fuzz::call()[0].clone()).expect("text");
+    for tag in [";tag", ";tag=", ";tag=a"] {
+        let invite = invite.replace(";tag=a", tag).into_bytes();
+        let answer = Step::Answer(0, 200, Vec::new());
+        assert_eq!(
+            fuzz::sequence(&[(0, Step::Packet(Leg::Remote, invite)), (9, answer)]),
+            usize::from(tag == ";tag=a")
+        );
+    }
+}
+
+#[test]
 fn framing_does_not_depend_on_how_a_stream_is_cut() {
     let seeds = fuzz::seeds();
     let streams = (mutants(), mutants(), produce::<u8>());
@@ -48,7 +61,10 @@ fn framing_does_not_depend_on_how_a_stream_is_cut() {
 #[test]
 fn whatever_is_indexed_can_be_read() {
     let seeds = fuzz::seeds();
-    check!().with_generator(mutants()).with_iterations(80_000).for_each(|mutant| fuzz::index(&bytes_of(&seeds, mutant)));
+    check!()
+        .with_generator(mutants())
+        .with_iterations(80_000)
+        .for_each(|mutant| fuzz::index(&bytes_of(&seeds, mutant)));
 }
 
 #[test]

@@ -276,6 +276,23 @@ fn doubled_packets_neither_rearm_nor_end_anything() {
 }
 
 #[test]
+fn a_late_copy_of_an_old_refresh_does_not_arm_the_timer_again() {
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let policy = Policy { mode, ..enforce(1800, 90) };
+        let (mut world, parties) = answered(policy, Leg::Remote, native(600), native(600));
+        world.act(parties.uac, SECOND, Act::TimerOff);
+        world.act(parties.uac, 5 * SECOND, Act::Hold);
+        run(&mut world, 10 * SECOND);
+        let before = session(&world).expires_at;
+        let old = world.log.iter().position(|crossing| crossing.arrives && crossing.kind() == "UPDATE");
+        world.repeat(old.expect("the first refresh"), SECOND);
+        run(&mut world, 5 * SECOND);
+        assert!(left(&world, Leg::Remote, "200 UPDATE").len() > 1, "its answer came again");
+        assert_eq!(session(&world).expires_at, before);
+    }
+}
+
+#[test]
 fn the_bye_to_a_tcp_peer_uses_the_connection_it_was_heard_on() {
     for caller in Leg::BOTH {
         let mut world = World::new(Setup::perfect(enforce(90, 90)));

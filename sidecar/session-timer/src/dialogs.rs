@@ -174,6 +174,11 @@ impl Dialogs {
         .unwrap_or(Verdict::Forward { toward: None })
     }
 
+    /// Does a response claim to answer a request that the core originated? Others have a Via below the owner's.
+    pub fn originated(response: &Message) -> bool {
+        Bye::slot_of(response).is_some()
+    }
+
     /// Run everything due at `now`. Drain the actions afterwards.
     pub fn handle_timeout(&mut self, now: Time) {
         let mut due = std::mem::take(&mut self.due);

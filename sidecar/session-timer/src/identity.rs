@@ -41,7 +41,8 @@ impl Identity {
             *end = bytes.len() as u16;
         }
         let tag = |party: &[u8], at: usize| {
-            let tag = NameAddr::parse(party).ok()?.param("tag")?;
+            // A parameter without a value is no part of `party`, and no tag.
+            let tag = NameAddr::parse(party).ok()?.param("tag").filter(|tag| !tag.is_empty())?;
             let offset = at + (tag.as_ptr() as usize - party.as_ptr() as usize);
             Some((offset as u16, (offset + tag.len()) as u16))
         };
@@ -109,7 +110,9 @@ mod tests {
     #[test]
     fn what_is_too_large_or_has_no_tag_is_refused() {
         assert!(Identity::new([LOCAL, REMOTE], 20).is_none());
-        assert!(Identity::new([Party { party: b"<sip:x@y>", ..LOCAL }, REMOTE], 1000).is_none());
+        for party in [&b"<sip:x@y>"[..], b"<sip:x@y>;tag", b"<sip:x@y>;tag="] {
+            assert!(Identity::new([Party { party, ..LOCAL }, REMOTE], 1000).is_none());
+        }
         let mut identity = Identity::new([LOCAL, REMOTE], 110).expect("fits");
         identity.set_target(Leg::Local, &[b'x'; 200], 110);
         assert_eq!(identity.leg(Leg::Local), LOCAL, "kept as it was");

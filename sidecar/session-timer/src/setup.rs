@@ -1,6 +1,7 @@
 //! A call before and between its sessions: the INVITEs that wait for a 2xx, one per transaction, and the sessions that
 //! came of them, one per fork.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use sipwarden_sip::value::{NameAddr, ValueError};
@@ -47,7 +48,9 @@ pub(crate) struct Setup {
 /// What the INVITE says of its sender, in one allocation: From value, Contact URI, Record-Route values.
 pub(crate) struct Caller {
     bytes: Box<[u8]>,
-    ends: [usize; 2],
+    /// Where From value and Contact URI end. A message has less than 2^32 bytes.
+    ends: [u32; 2],
+    tag: Range<u32>,
     /// Record-Route values that stood in the INVITE when it came to us.
     pub(crate) route_count: usize,
 }
@@ -56,7 +59,9 @@ impl Caller {
     /// `None` when longer than `limit` bytes or without a From tag.
     pub(crate) fn of(invite: &Message, limit: usize) -> Option<Caller> {
         let party = invite.first(HeaderName::From)?.value;
-        invite.from_tag()?;
+        // A parameter without a value is no part of `party`, and no tag.
+        let tag = invite.from_tag().filter(|tag| !tag.is_empty())?;
+        let tag_start = tag.as_ptr() as usize - party.as_ptr() as usize;
         let target = target_of(invite, invite.from());
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(party);
@@ -64,25 +69,26 @@ impl Caller {
         bytes.extend_from_slice(target);
         let target_end = bytes.len();
         let route_count = join_routes(invite.elements(HeaderName::RecordRoute).map(|(_, route)| route), &mut bytes);
-        let ends = [party_end, target_end];
-        (bytes.len() <= limit).then(|| Caller { bytes: bytes.into_boxed_slice(), ends, route_count })
+        let ends = [party_end as u32, target_end as u32];
+        let tag = tag_start as u32..(tag_start + tag.len()) as u32;
+        (bytes.len() <= limit).then(|| Caller { bytes: bytes.into_boxed_slice(), ends, tag, route_count })
     }
 
     pub(crate) fn party(&self) -> &[u8] {
-        &self.bytes[..self.ends[0]]
+        &self.bytes[..self.ends[0] as usize]
     }
 
     pub(crate) fn tag(&self) -> &[u8] {
-        NameAddr::parse(self.party()).ok().and_then(|party| party.param("tag")).unwrap_or_default()
+        &self.bytes[self.tag.start as usize..self.tag.end as usize]
     }
 
     pub(crate) fn target(&self) -> &[u8] {
-        &self.bytes[self.ends[0]..self.ends[1]]
+        &self.bytes[self.ends[0] as usize..self.ends[1] as usize]
     }
 
     /// The Record-Route values below ours: the route set towards the caller (RFC 3261 §12.1.1).
     pub(crate) fn routes(&self) -> &[u8] {
-        &self.bytes[self.ends[1]..]
+        &self.bytes[self.ends[1] as usize..]
     }
 }
 

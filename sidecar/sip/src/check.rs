@@ -42,8 +42,8 @@ impl From<ValueError> for Fault {
 pub fn check(message: &Message) -> Result<(), Fault> {
     check_start_line(message)?;
     check_vias(message)?;
-    check_address(message, HeaderName::From)?;
-    check_address(message, HeaderName::To)?;
+    check_address(message, HeaderName::From, message.from())?;
+    check_address(message, HeaderName::To, message.to())?;
     check_call_id(message)?;
     check_cseq(message)?;
     check_max_forwards(message)
@@ -64,7 +64,7 @@ fn check_start_line(message: &Message) -> Result<(), Fault> {
     };
     // One space on each side of the URI, none behind the version (RFC 3261 §7.1).
     let version = &message.bytes()[uri.end + 1..];
-    let version_len = version.iter().take_while(|byte| !lex::is_lws(**byte)).count();
+    let version_len = version.iter().take_while(|byte| !lex::is(**byte, lex::LWS)).count();
     if lex::line_end_len(version, version_len) == 0 {
         return Err(Fault::BadRequest);
     }
@@ -85,23 +85,21 @@ fn check_start_line(message: &Message) -> Result<(), Fault> {
 }
 
 fn check_vias(message: &Message) -> Result<(), Fault> {
-    let mut vias = message.elements(HeaderName::Via).map(|(offset, text)| Via::parse(text, offset)).peekable();
-    if vias.peek().is_none() {
-        return Err(Fault::BadRequest);
-    }
-    vias.try_for_each(|via| via.map(drop)).map_err(Fault::from)
+    message.top_via()?;
+    let mut deeper = message.elements(HeaderName::Via).skip(1);
+    deeper.try_for_each(|(offset, text)| Via::parse(text, offset).map(drop)).map_err(Fault::from)
 }
 
 /// From or To: once, an address with any URI. A tag is not asked for: RFC 2543 clients send none.
-fn check_address(message: &Message, name: HeaderName) -> Result<(), Fault> {
-    let header = message.single(name)?.ok_or(Fault::BadRequest)?;
-    NameAddr::parse(header.value)?.parse_uri()?;
+fn check_address(message: &Message, name: HeaderName, address: Result<NameAddr, ValueError>) -> Result<(), Fault> {
+    message.single(name)?;
+    address?.parse_uri()?;
     Ok(())
 }
 
 fn check_call_id(message: &Message) -> Result<(), Fault> {
     let value = message.single(HeaderName::CallId)?.ok_or(Fault::BadRequest)?.value;
-    if value.is_empty() || value.iter().any(|byte| lex::is_lws(*byte)) { Err(Fault::BadRequest) } else { Ok(()) }
+    if value.is_empty() || lex::has(value, lex::LWS) { Err(Fault::BadRequest) } else { Ok(()) }
 }
 
 fn check_cseq(message: &Message) -> Result<(), Fault> {

@@ -33,7 +33,7 @@ impl Edits {
 
     /// Replace `range` of the message by the concatenation of `parts`.
     pub fn replace(&mut self, range: Range<usize>, parts: &[&[u8]]) {
-        self.edit(range, &[parts]);
+        self.edit(range, |text| parts.iter().for_each(|part| text.extend_from_slice(part)));
     }
 
     /// Insert the concatenation of `parts` at offset `at` of the message.
@@ -50,7 +50,10 @@ impl Edits {
     pub fn set_header(&mut self, message: &Message, name: HeaderName, value: &[&[u8]]) {
         let Some(header) = message.first(name) else { return self.append_header(message, name, value) };
         let range = header.value_start..header.value_start + header.value.len();
-        self.edit(range, &[&[gap(message, &header)], value]);
+        self.edit(range, |text| {
+            text.extend_from_slice(gap(message, &header));
+            value.iter().for_each(|part| text.extend_from_slice(part));
+        });
     }
 
     /// Append `Name: value` behind the last header.
@@ -106,15 +109,18 @@ impl Edits {
     }
 
     fn insert_line(&mut self, at: usize, name: HeaderName, value: &[&[u8]]) {
-        self.edit(at..at, &[&[name.as_str().as_bytes(), b": "], value, &[b"\r\n"]]);
+        self.edit(at..at, |text| {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            value.iter().for_each(|part| text.extend_from_slice(part));
+            text.extend_from_slice(b"\r\n");
+        });
     }
 
     /// Files one edit at its place. At one offset inserts stand before a replacement, and in the order of arrival.
-    fn edit(&mut self, range: Range<usize>, parts: &[&[&[u8]]]) {
+    fn edit(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.text.len();
-        for part in parts.iter().flat_map(|parts| parts.iter()) {
-            self.text.extend_from_slice(part);
-        }
+        write(&mut self.text);
         let text = span(&(start..self.text.len()));
         let range = span(&range);
         let at = self.ops.partition_point(|(other, _)| (other.start, other.end) <= (range.start, range.end));

@@ -121,10 +121,10 @@ fn content_length(head: &[u8]) -> Result<usize, FrameError> {
     let mut at = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     let mut seen = None;
     while let Some(end) = lex::folded_end(head, at) {
-        if let Some(line) = lex::header_line(head, at, end)
-            && HeaderName::from_bytes(&head[at..line.name_end]) == HeaderName::ContentLength
+        if let Some(line) = lex::header_line(&head[at..end])
+            && HeaderName::from_bytes(line.name) == HeaderName::ContentLength
         {
-            let len = lex::number(&head[line.value_start..line.value_end]).ok_or(FrameError::ContentLength)?;
+            let len = lex::number(&head[at..end][line.value]).ok_or(FrameError::ContentLength)?;
             if seen.replace(len).is_some_and(|before| before != len) {
                 return Err(FrameError::ContentLength);
             }

@@ -62,39 +62,10 @@ impl HeaderName {
 
     /// From the name on the wire, long or compact, any case.
     pub fn from_bytes(name: &[u8]) -> HeaderName {
-        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return HeaderName::Other };
-        // Length and first letter leave one candidate; one comparison confirms it.
-        let candidate = match (name.len(), first) {
-            (1, _) => return HeaderName::from_compact(first),
-            (2, b't') => HeaderName::To,
-            (3, b'v') => HeaderName::Via,
-            (4, b'f') => HeaderName::From,
-            (4, b'c') => HeaderName::CSeq,
-            (4, b'r') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::RAck,
-            (4, b'r') => HeaderName::RSeq,
-            (5, b'r') => HeaderName::Route,
-            (5, b'a') => HeaderName::Allow,
-            (6, b'm') => HeaderName::MinSe,
-            (6, b's') => HeaderName::Server,
-            (6, b'r') => HeaderName::Reason,
-            (7, b'c') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::CallId,
-            (7, b'c') => HeaderName::Contact,
-            (7, b'r') => HeaderName::Require,
-            (9, b's') => HeaderName::Supported,
-            (10, b'u') => HeaderName::UserAgent,
-            (11, b'u') => HeaderName::Unsupported,
-            (11, b'r') => HeaderName::RetryAfter,
-            (12, b'm') => HeaderName::MaxForwards,
-            (12, b'r') => HeaderName::RecordRoute,
-            (12, b'c') => HeaderName::ContentType,
-            (13, b'p') => HeaderName::ProxyRequire,
-            (14, b'c') => HeaderName::ContentLength,
-            (15, b's') => HeaderName::SessionExpires,
-            _ => return HeaderName::Other,
-        };
-        // Most senders write the names as the RFCs do, and equality of bytes costs a third of the other test.
-        let long = candidate.as_str().as_bytes();
-        if name == long || name.eq_ignore_ascii_case(long) { candidate } else { HeaderName::Other }
+        match HeaderName::as_written(name) {
+            HeaderName::Other => HeaderName::in_any_case(name),
+            found => found,
+        }
     }
 
     /// The long form as we write it, for example `Session-Expires`. Empty for `Other`, whose text only the message has.
@@ -126,6 +97,71 @@ impl HeaderName {
             HeaderName::RSeq => "RSeq",
             HeaderName::Other => "",
         }
+    }
+
+    /// Most senders write the names as the RFCs do, and whole names known beforehand compare as numbers do.
+    fn as_written(name: &[u8]) -> HeaderName {
+        match name {
+            b"Via" => HeaderName::Via,
+            b"From" => HeaderName::From,
+            b"To" => HeaderName::To,
+            b"Call-ID" => HeaderName::CallId,
+            b"CSeq" => HeaderName::CSeq,
+            b"Max-Forwards" => HeaderName::MaxForwards,
+            b"Route" => HeaderName::Route,
+            b"Record-Route" => HeaderName::RecordRoute,
+            b"Contact" => HeaderName::Contact,
+            b"Content-Length" => HeaderName::ContentLength,
+            b"Content-Type" => HeaderName::ContentType,
+            b"Session-Expires" => HeaderName::SessionExpires,
+            b"Min-SE" => HeaderName::MinSe,
+            b"Supported" => HeaderName::Supported,
+            b"Require" => HeaderName::Require,
+            b"Proxy-Require" => HeaderName::ProxyRequire,
+            b"Unsupported" => HeaderName::Unsupported,
+            b"Allow" => HeaderName::Allow,
+            b"User-Agent" => HeaderName::UserAgent,
+            b"Server" => HeaderName::Server,
+            b"Reason" => HeaderName::Reason,
+            b"Retry-After" => HeaderName::RetryAfter,
+            b"RAck" => HeaderName::RAck,
+            b"RSeq" => HeaderName::RSeq,
+            _ => HeaderName::Other,
+        }
+    }
+
+    fn in_any_case(name: &[u8]) -> HeaderName {
+        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return HeaderName::Other };
+        // Length and first letter leave one candidate; one comparison confirms it.
+        let candidate = match (name.len(), first) {
+            (1, _) => return HeaderName::from_compact(first),
+            (2, b't') => HeaderName::To,
+            (3, b'v') => HeaderName::Via,
+            (4, b'f') => HeaderName::From,
+            (4, b'c') => HeaderName::CSeq,
+            (4, b'r') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::RAck,
+            (4, b'r') => HeaderName::RSeq,
+            (5, b'r') => HeaderName::Route,
+            (5, b'a') => HeaderName::Allow,
+            (6, b'm') => HeaderName::MinSe,
+            (6, b's') => HeaderName::Server,
+            (6, b'r') => HeaderName::Reason,
+            (7, b'c') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::CallId,
+            (7, b'c') => HeaderName::Contact,
+            (7, b'r') => HeaderName::Require,
+            (9, b's') => HeaderName::Supported,
+            (10, b'u') => HeaderName::UserAgent,
+            (11, b'u') => HeaderName::Unsupported,
+            (11, b'r') => HeaderName::RetryAfter,
+            (12, b'm') => HeaderName::MaxForwards,
+            (12, b'r') => HeaderName::RecordRoute,
+            (12, b'c') => HeaderName::ContentType,
+            (13, b'p') => HeaderName::ProxyRequire,
+            (14, b'c') => HeaderName::ContentLength,
+            (15, b's') => HeaderName::SessionExpires,
+            _ => return HeaderName::Other,
+        };
+        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { HeaderName::Other }
     }
 
     fn from_compact(letter: u8) -> HeaderName {

@@ -11,13 +11,15 @@ pub const MAX_MESSAGE_LEN: usize = 65_535;
 
 /// No line of that name, in the first-occurrence table.
 const NONE: u8 = u8::MAX;
-const _: () = assert!(MAX_HEADERS < NONE as usize);
+const _: () = assert!(MAX_HEADERS < NONE as usize && HeaderName::COUNT <= u32::BITS as usize);
 
 /// Caller-owned room for the header index, reused from message to message.
 pub struct Slots {
     pub(crate) lines: Vec<Slot>,
     /// Index in `lines` of the first line of each name.
     pub(crate) first: [u8; HeaderName::COUNT],
+    /// A bit for each name that has more than one line.
+    pub(crate) repeated: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -32,34 +34,47 @@ pub(crate) struct Slot {
 impl Slots {
     /// Room for [`MAX_HEADERS`] header fields.
     pub fn new() -> Slots {
-        Slots { lines: Vec::with_capacity(MAX_HEADERS), first: [NONE; HeaderName::COUNT] }
+        Slots { lines: Vec::with_capacity(MAX_HEADERS), first: [NONE; HeaderName::COUNT], repeated: 0 }
     }
 
     /// Indexes the header lines from `at` on and gives the offset of the empty line behind them.
     pub(crate) fn index(&mut self, bytes: &[u8], mut at: usize) -> Result<usize, ParseError> {
         self.lines.clear();
         self.first = [NONE; HeaderName::COUNT];
+        self.repeated = 0;
         while lex::line_end_len(bytes, at) == 0 {
             let end = lex::folded_end(bytes, at).ok_or(ParseError::Unterminated)?;
-            let line = lex::header_line(bytes, at, end).ok_or(ParseError::HeaderLine)?;
+            let line = lex::header_line(&bytes[at..end]).ok_or(ParseError::HeaderLine)?;
             if self.lines.len() == MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
-            let name = HeaderName::from_bytes(&bytes[at..line.name_end]);
+            let name = HeaderName::from_bytes(line.name);
             let first = &mut self.first[name as usize];
             if *first == NONE {
                 *first = self.lines.len() as u8;
+            } else {
+                self.repeated |= 1 << name as u8;
             }
             self.lines.push(Slot {
                 name,
                 line_start: at as u32,
-                value_start: line.value_start as u32,
-                value_end: line.value_end as u32,
+                value_start: (at + line.value.start) as u32,
+                value_end: (at + line.value.end) as u32,
                 line_end: end as u32,
             });
             at = end;
         }
         Ok(at)
+    }
+
+    /// The lines among which all of that name are.
+    pub(crate) fn of(&self, name: HeaderName) -> &[Slot] {
+        let lines = self.lines.get(usize::from(self.first[name as usize])..).unwrap_or_default();
+        if self.is_repeated(name) { lines } else { &lines[..lines.len().min(1)] }
+    }
+
+    pub(crate) fn is_repeated(&self, name: HeaderName) -> bool {
+        self.repeated & 1 << name as u8 != 0
     }
 }
 

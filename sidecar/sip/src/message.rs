@@ -2,6 +2,8 @@
 
 pub use crate::index::{MAX_HEADERS, MAX_MESSAGE_LEN, ParseError, Slots, StartLine};
 
+use std::cell::OnceCell;
+
 use crate::index::Slot;
 use crate::lex::{self, Split};
 use crate::value::{CSeq, NameAddr, SessionExpires, ValueError, Via, parse_delta};
@@ -15,6 +17,24 @@ pub struct Message<'b> {
     start: StartLine,
     headers_end: usize,
     body_start: usize,
+    framed: bool,
+    read: Read<'b>,
+}
+
+/// The values that are asked for again and again on a message's way.
+#[derive(Default)]
+struct Read<'b> {
+    from: OnceCell<Party<'b>>,
+    to: OnceCell<Party<'b>>,
+    cseq: OnceCell<Result<CSeq<'b>, ValueError>>,
+    top_via: OnceCell<Result<Via<'b>, ValueError>>,
+}
+
+/// A From or To with its tag.
+#[derive(Clone, Copy)]
+struct Party<'b> {
+    address: Result<NameAddr<'b>, ValueError>,
+    tag: Option<&'b [u8]>,
 }
 
 /// One header field (line). Folding is legal: `value` is the raw bytes between the colon's white space and the final
@@ -41,6 +61,7 @@ impl<'b> Message<'b> {
             let end = message.body_start + len;
             message.bytes = message.bytes.get(..end).ok_or(ParseError::Truncated)?;
         }
+        message.framed = true;
         Ok(message)
     }
 
@@ -56,7 +77,7 @@ impl<'b> Message<'b> {
         let start = StartLine::parse(bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]))?;
         let headers_end = slots.index(bytes, line_end + 1)?;
         let body_start = headers_end + lex::line_end_len(bytes, headers_end);
-        Ok(Message { bytes, slots, start, headers_end, body_start })
+        Ok(Message { bytes, slots, start, headers_end, body_start, framed: false, read: Read::default() })
     }
 
     /// All bytes of the message, from start line to end of body (what edits refer to).
@@ -98,6 +119,11 @@ impl<'b> Message<'b> {
         &self.bytes[self.body_start..]
     }
 
+    /// Does its body end where it says? Not known of one that [`Self::parse_head`] indexed.
+    pub fn is_framed(&self) -> bool {
+        self.framed
+    }
+
     /// Offset of the empty line that ends the headers: where a header is appended.
     pub fn headers_end(&self) -> usize {
         self.headers_end
@@ -110,8 +136,7 @@ impl<'b> Message<'b> {
 
     /// Every header line of that name, in order.
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = Header<'b>> + '_ {
-        let from = usize::from(self.slots.first[name as usize]).min(self.slots.lines.len());
-        self.slots.lines[from..].iter().filter(move |slot| slot.name == name).map(|slot| self.header(slot))
+        self.slots.of(name).iter().filter(move |slot| slot.name == name).map(|slot| self.header(slot))
     }
 
     /// The first header line of that name.
@@ -130,9 +155,15 @@ impl<'b> Message<'b> {
         self.all(name).flat_map(|header| header.elements())
     }
 
+    /// The first of [`Self::elements`].
+    pub fn first_element(&self, name: HeaderName) -> Option<(usize, &'b [u8])> {
+        self.all(name).find_map(|header| header.elements().next())
+    }
+
     /// Does a comma list of tokens hold `token` (case-insensitive)? For Supported, Require, Allow …
     pub fn has_token(&self, name: HeaderName, token: &str) -> bool {
-        self.elements(name).any(|(_, element)| element.eq_ignore_ascii_case(token.as_bytes()))
+        let is_token = |(_, element): (usize, &[u8])| lex::same(element, token.as_bytes());
+        self.all(name).any(|header| header.elements().any(is_token))
     }
 
     /// Call-ID, raw.
@@ -142,38 +173,40 @@ impl<'b> Message<'b> {
 
     /// CSeq: number and method.
     pub fn cseq(&self) -> Result<CSeq<'b>, ValueError> {
-        CSeq::parse(self.required(HeaderName::CSeq)?)
+        *self.read.cseq.get_or_init(|| CSeq::parse(self.required(HeaderName::CSeq)?))
     }
 
     /// From: the name-addr or addr-spec with its parameters.
     pub fn from(&self) -> Result<NameAddr<'b>, ValueError> {
-        NameAddr::parse(self.required(HeaderName::From)?)
+        self.sender().address
     }
 
     /// To: the name-addr or addr-spec with its parameters.
     pub fn to(&self) -> Result<NameAddr<'b>, ValueError> {
-        NameAddr::parse(self.required(HeaderName::To)?)
+        self.recipient().address
     }
 
     /// The From tag, if any.
     pub fn from_tag(&self) -> Option<&'b [u8]> {
-        self.from().ok()?.param("tag")
+        self.sender().tag
     }
 
     /// The To tag, if any.
     pub fn to_tag(&self) -> Option<&'b [u8]> {
-        self.to().ok()?.param("tag")
+        self.recipient().tag
     }
 
     /// The topmost Via element.
     pub fn top_via(&self) -> Result<Via<'b>, ValueError> {
-        let (offset, text) = self.elements(HeaderName::Via).next().ok_or(ValueError::Missing)?;
-        Via::parse(text, offset)
+        *self.read.top_via.get_or_init(|| {
+            let (offset, text) = self.first_element(HeaderName::Via).ok_or(ValueError::Missing)?;
+            Via::parse(text, offset)
+        })
     }
 
     /// Contact's first element; `None` without Contact or for `*`.
     pub fn contact(&self) -> Option<NameAddr<'b>> {
-        let (_, element) = self.elements(HeaderName::Contact).next()?;
+        let (_, element) = self.first_element(HeaderName::Contact)?;
         if element == b"*" { None } else { NameAddr::parse(element).ok() }
     }
 
@@ -189,9 +222,20 @@ impl<'b> Message<'b> {
 
     /// The header of a name that may stand once: `Repeated` when it stands twice.
     pub(crate) fn single(&self, name: HeaderName) -> Result<Option<Header<'b>>, ValueError> {
-        let mut lines = self.all(name);
-        let first = lines.next();
-        if lines.next().is_some() { Err(ValueError::Repeated) } else { Ok(first) }
+        if self.slots.is_repeated(name) { Err(ValueError::Repeated) } else { Ok(self.first(name)) }
+    }
+
+    fn sender(&self) -> &Party<'b> {
+        self.read.from.get_or_init(|| self.party(HeaderName::From))
+    }
+
+    fn recipient(&self) -> &Party<'b> {
+        self.read.to.get_or_init(|| self.party(HeaderName::To))
+    }
+
+    fn party(&self, name: HeaderName) -> Party<'b> {
+        let address = self.required(name).and_then(NameAddr::parse);
+        Party { address, tag: address.ok().and_then(|address| address.param("tag")) }
     }
 
     fn required(&self, name: HeaderName) -> Result<&'b [u8], ValueError> {

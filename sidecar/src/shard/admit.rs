@@ -31,7 +31,8 @@ impl Refusal {
 
 /// Is any message fit to be handled?
 pub(super) fn sound(message: &Message) -> Result<(), Fault> {
-    if !is_whole(message) {
+    // The intake lets those pass whose Content-Length is wrong.
+    if !message.is_framed() {
         return Err(Fault::BadRequest);
     }
     check(message)
@@ -46,19 +47,10 @@ pub(super) fn admit(message: &Message) -> Result<Option<u8>, Refusal> {
     }
     // In both it must be ignored (§8.2.2.3): a request that has it was answered 420 itself.
     let exempt = matches!(message.method(), Some(Method::Ack | Method::Cancel));
-    if !exempt && message.elements(HeaderName::ProxyRequire).next().is_some() {
+    if !exempt && message.first_element(HeaderName::ProxyRequire).is_some() {
         return Err(Refusal::Extension);
     }
     Ok(hops)
-}
-
-/// Is the body as long as it says? [`super::Intake`] lets others pass.
-fn is_whole(message: &Message) -> bool {
-    message.all(HeaderName::ContentLength).all(|header| {
-        let digits =
-            std::str::from_utf8(header.value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|digits| digits.parse().ok()) == Some(message.body().len())
-    })
 }
 
 /// The header lines of the answer to a refusal: what the sender must leave out (RFC 3261 §16.3 item 5).

@@ -21,10 +21,9 @@ const FLOW_START: &[u8] = b";sw-flow=";
 /// Hex digits of a branch of ours behind the cookie: transaction, then loop hash.
 const TRANSACTION_LEN: usize = 16;
 const LOOP_LEN: usize = 8;
-/// Hex digits of the flow: endpoint, connection, seal.
+/// Hex digits of the flow: endpoint, connection; then eight of its seal.
 const ENDPOINT_LEN: usize = 4;
 const CONNECTION_LEN: usize = 8;
-const SEAL_LEN: usize = 8;
 
 /// What makes a request one transaction, and one way through us. Both parts stand in our branch, which for a request,
 /// its retransmissions, its CANCEL and the ACK to its failure must be the same (RFC 3261 §16.11, §17.1.1.3): neither
@@ -41,30 +40,29 @@ impl Identity {
     /// Of a checked request whose top Via is `top`, coming from `leg`.
     pub(super) fn of(key: u64, message: &Message, top: &TopVia, leg: Leg) -> Identity {
         let mut call = Purpose::Branch.hasher(key);
-        let mut add = |field: Option<&[u8]>| feed(&mut call, field.unwrap_or_default());
-        add(message.call_id());
-        add(message.from_tag());
-        call.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
+        let (call_id, from_tag) = (message.call_id().unwrap_or_default(), message.from_tag().unwrap_or_default());
+        feed(&mut call, message.cseq().map_or(0, |cseq| cseq.number), [call_id, from_tag]);
 
         let mut way = call;
-        feed(&mut way, message.request_uri().unwrap_or_default());
-        for (_, route) in message.elements(HeaderName::Route) {
-            feed(&mut way, route);
-        }
-        way.write_u8(leg as u8);
+        feed(&mut way, leg as u32, [message.request_uri().unwrap_or_default()]);
+        message.elements(HeaderName::Route).for_each(|(_, route)| feed(&mut way, 0, [route]));
 
         let mut transaction = call;
-        feed(&mut transaction, top.branch);
-        feed(&mut transaction, top.via.host);
-        transaction.write_u16(top.via.port.unwrap_or(0));
+        feed(&mut transaction, top.via.port.unwrap_or(0).into(), [top.branch, top.via.host]);
         Identity { transaction: transaction.finish(), way: way.finish() as u32 }
     }
 
     /// Did a request with this way pass us before (RFC 3261 §16.3 item 4)? `top` is its top Via.
     pub(super) fn is_loop(&self, message: &Message, top: &TopVia, sockets: &Sockets) -> bool {
         let passed = |via: &Via, branch: &[u8]| way_of(branch) == Some(self.way) && sockets.wrote(via);
+        if passed(&top.via, top.branch) {
+            return true;
+        }
+        if top.alone {
+            return false;
+        }
         let mut deeper = message.elements(HeaderName::Via).skip(1).filter_map(|(at, text)| Via::parse(text, at).ok());
-        passed(&top.via, top.branch) || deeper.any(|via| passed(&via, via.branch().unwrap_or_default()))
+        deeper.any(|via| passed(&via, via.branch().unwrap_or_default()))
     }
 
     /// Append our Via element for a request that came on `flow` and leaves by `socket`.
@@ -73,13 +71,14 @@ impl Identity {
         out.extend_from_slice(b";branch=");
         let branch_start = out.len();
         out.extend_from_slice(COOKIE);
-        hex(out, self.transaction, TRANSACTION_LEN);
-        hex(out, u64::from(self.way), LOOP_LEN);
+        out.extend_from_slice(&hex((self.transaction >> 32) as u32));
+        out.extend_from_slice(&hex(self.transaction as u32));
+        out.extend_from_slice(&hex(self.way));
         let seal = seal(key, &out[branch_start..], flow.endpoint, flow.connection);
         out.extend_from_slice(FLOW_START);
-        hex(out, u64::from(flow.endpoint), ENDPOINT_LEN);
-        hex(out, u64::from(flow.connection), CONNECTION_LEN);
-        hex(out, u64::from(seal), SEAL_LEN);
+        out.extend_from_slice(&hex(flow.endpoint.into())[8 - ENDPOINT_LEN..]);
+        out.extend_from_slice(&hex(flow.connection));
+        out.extend_from_slice(&hex(seal));
     }
 }
 
@@ -119,9 +118,7 @@ fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
 /// Without the key nobody can aim a response at a connection of ours.
 fn seal(key: u64, branch: &[u8], endpoint: u16, connection: u32) -> u32 {
     let mut hasher = Purpose::Seal.hasher(key);
-    feed(&mut hasher, branch);
-    hasher.write_u16(endpoint);
-    hasher.write_u32(connection);
+    feed(&mut hasher, connection, [branch, &endpoint.to_be_bytes()]);
     hasher.finish() as u32
 }
 
@@ -131,10 +128,13 @@ fn way_of(branch: &[u8]) -> Option<u32> {
     if digits.len() == LOOP_LEN { parse_hex(digits) } else { None }
 }
 
-/// With its length, so that no two lists of fields hash alike.
-fn feed(hasher: &mut impl Hasher, field: &[u8]) {
-    hasher.write_usize(field.len());
-    hasher.write(field);
+/// A number and up to two fields, with their lengths, so that no two lists of them hash alike. All numbers go in as one:
+/// each write has its price. Lengths of a message's parts fit 16 bits.
+fn feed<const N: usize>(hasher: &mut impl Hasher, number: u32, fields: [&[u8]; N]) {
+    const { assert!(N <= 2) };
+    let lengths = fields.iter().fold(0, |lengths, field| lengths << 16 | field.len() as u64);
+    hasher.write_u64(lengths << 32 | u64::from(number));
+    fields.iter().for_each(|field| hasher.write(field));
 }
 
 #[cfg(test)]
@@ -171,7 +171,11 @@ mod tests {
     #[test]
     fn another_top_via_is_another_transaction_but_no_other_way() {
         let one = identity(&request("INVITE", "", TOP, ""), Leg::Remote);
-        for via in ["SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKb", "SIP/2.0/UDP 192.0.2.5;branch=z9hG4bKa"] {
+        for via in [
+            "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKb",
+            "SIP/2.0/UDP 192.0.2.5;branch=z9hG4bKa",
+            "SIP/2.0/UDP 192.0.2.4:5061;branch=z9hG4bKa",
+        ] {
             let other = identity(&request("INVITE", "", via, ""), Leg::Remote);
             assert_ne!(other.transaction, one.transaction);
             assert_eq!(other.way, one.way);

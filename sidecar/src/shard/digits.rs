@@ -5,14 +5,16 @@ use std::net::IpAddr;
 
 /// Append `value` in decimal.
 pub(super) fn decimal(out: &mut String, value: u16) {
-    let mut power = 10_000;
-    while power > value && power > 1 {
-        power /= 10;
+    for power in [10_000, 1000, 100, 10] {
+        if value >= power {
+            out.push(digit(value / power));
+        }
     }
-    while power > 0 {
-        out.push(char::from(b'0' + (value / power % 10) as u8));
-        power /= 10;
-    }
+    out.push(digit(value));
+}
+
+fn digit(value: u16) -> char {
+    char::from(b'0' + (value % 10) as u8)
 }
 
 /// Append an address as Via's `received` has it, IPv6 without brackets.
@@ -28,16 +30,21 @@ pub(super) fn address(out: &mut String, ip: IpAddr) {
     }
 }
 
-/// Append the last `digits` hexadecimal digits of `value`.
-pub(super) fn hex(out: &mut Vec<u8>, value: u64, digits: usize) {
-    let digit = |place| b"0123456789abcdef"[(value >> (4 * place) & 0xf) as usize];
-    out.extend((0..digits).rev().map(digit));
+/// The hexadecimal digits of `value`: its half bytes spread over eight bytes, and all made digits at once.
+pub(super) fn hex(value: u32) -> [u8; 8] {
+    let mut spread = u64::from(value);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 0x10 is reached by those of ten and more; 39 lie between the digits and the letters.
+    let letters = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (spread + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
 /// The number that exactly these hexadecimal digits are.
 pub(super) fn parse_hex(digits: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
-    u32::from_str_radix(text, 16).ok()
+    let add = |sum: u32, digit: &u8| Some(sum.checked_mul(16)? + char::from(*digit).to_digit(16)?);
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 #[cfg(test)]
@@ -64,9 +71,10 @@ mod tests {
 
     #[test]
     fn hexadecimal_digits_are_written_and_read() {
-        let mut out = Vec::new();
-        hex(&mut out, 0x01ab_cdef, 8);
-        assert_eq!((out.as_slice(), parse_hex(&out)), (&b"01abcdef"[..], Some(0x01ab_cdef)));
+        for (value, digits) in [(0, b"00000000"), (0x01ab_cdef, b"01abcdef"), (0x9a_5678, b"009a5678")] {
+            assert_eq!((hex(value), parse_hex(digits)), (*digits, Some(value)));
+        }
+        assert_eq!(hex(u32::MAX), *b"ffffffff");
         for bad in ["", "+1", "-1", "g", "123456789"] {
             assert_eq!(parse_hex(bad.as_bytes()), None, "{bad}");
         }

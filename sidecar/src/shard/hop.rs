@@ -64,7 +64,7 @@ impl Router {
     pub(super) fn next_hop(&mut self, now: Time, from: Leg, way: &Way) -> Result<Flow, NoHop> {
         match from {
             Leg::Remote => {
-                let named = way.route.or_else(|| way.next().filter(|_| way.in_dialog));
+                let named = if way.in_dialog { way.next() } else { way.route };
                 Ok(self.app.flow_for(named, &self.sockets))
             }
             Leg::Local => match (way.route, &self.config.next_hop) {

@@ -37,10 +37,10 @@ impl Default for Intake {
 /// The shard, below `shards`, that owns a message's call: a keyed hash of Call-ID, so that both directions meet and no
 /// sender can aim at one shard. A message without Call-ID belongs to shard 0.
 pub fn shard_of(message: &Message, key: u64, shards: usize) -> usize {
-    let Some(call_id) = message.call_id() else { return 0 };
+    let Some(call_id) = message.call_id().filter(|_| shards > 1) else { return 0 };
     let mut hasher = Purpose::Shard.hasher(key);
     hasher.write(call_id);
-    usize::try_from(hasher.finish() % shards.max(1) as u64).expect("below `shards`, a usize")
+    usize::try_from(hasher.finish() % shards as u64).expect("below `shards`, a usize")
 }
 
 /// What a keyed hash is for: none of them tells about another.

@@ -1,7 +1,15 @@
 //! One shard: everything between a received packet and the packets that leave because of it, without IO.
 //!
-//! [`Intake`] turns bytes into a checked message (one per worker thread, no lock); [`Shard`] owns the dialogs of the
+//! [`Intake`] turns bytes into an indexed message (one per worker thread, no lock); [`Shard`] owns the dialogs of the
 //! Call-IDs that hash to it, routes, asks the session-timer core, and renders into the caller's [`Outbox`].
+//!
+//! ```text
+//! request:  via (whose, from where) → admit → branch (loop?) → route → hop ─► dialogs ─► edits ─► packet
+//!                                       └► answer   └► answer            └► lookup  └► answer
+//! response: ours? ─► dialogs ─► branch (the way back) ─► packet
+//! ```
+//!
+//! No transaction is kept: endpoints retransmit, and the branch is a function of the request (RFC 3261 §16.11).
 
 mod admit;
 mod app;

@@ -203,11 +203,13 @@ impl Shard {
         passage.identity.write_via(self.key, leaves, request.flow, scratch);
         edits.prepend_header(message, HeaderName::Via, &[scratch]);
         request.via.edit(&self.via_suffix, edits);
-        // Only INVITE starts a dialog of ours; one of re-INVITE gives a peer that lost its state the same route again.
-        // Both sides are named, each as it can reach us (RFC 5658), the one that is next on top.
+        // Only calls must come back to us; subscriptions are left alone. A re-INVITE is record-routed too, for a peer
+        // that lost its route set (§16.6 item 4). Both our sides are named, each as its own can reach us (RFC 5658),
+        // the next hop's on top.
         if request.method == Method::Invite {
-            edits.prepend_header(message, HeaderName::RecordRoute, &[&leaves.record_route]);
-            edits.prepend_header(message, HeaderName::RecordRoute, &[&came.record_route]);
+            // Two lines, one edit.
+            let ours: [&[u8]; 3] = [&leaves.record_route, b"\r\nRecord-Route: ", &came.record_route];
+            edits.prepend_header(message, HeaderName::RecordRoute, &ours);
         }
         match passage.max_forwards {
             Some(hops) => {
@@ -245,10 +247,15 @@ impl Shard {
         if let Err(fault) = sound(message) {
             return Outcome::Dropped(DropReason::Fault(fault));
         }
-        let mut vias = message.elements(HeaderName::Via).map(|(offset, text)| Via::parse(text, offset).ok());
-        let ours = vias.next().flatten().filter(|via| self.router.sockets.wrote(via));
-        let Some(ours) = ours else { return Outcome::Dropped(DropReason::NotOurVia) };
-        let next = vias.next().flatten();
+        let Some(ours) = message.top_via().ok().filter(|via| self.router.sockets.wrote(via)) else {
+            return Outcome::Dropped(DropReason::NotOurVia);
+        };
+        let next = message.elements(HeaderName::Via).nth(1).and_then(|(offset, text)| Via::parse(text, offset).ok());
+        let hop = next.and_then(|next| response_to(self.key, &ours, &next, leg, &self.router.sockets));
+        // What reaches nobody must not change a session either.
+        if hop.is_none() && !Dialogs::originated(message) {
+            return Outcome::Dropped(DropReason::NoRoute);
+        }
         if leg == Leg::Local {
             self.router.learn_app(message);
         }
@@ -261,7 +268,6 @@ impl Shard {
         if verdict == Verdict::Absorb {
             return Outcome::Absorbed;
         }
-        let hop = next.and_then(|next| response_to(self.key, &ours, &next, leg, &self.router.sockets));
         let Some(hop) = hop else { return Outcome::Dropped(DropReason::NoRoute) };
         let edited = !self.edits.is_empty();
         self.edits.remove_first_elements(message, HeaderName::Via, 1);

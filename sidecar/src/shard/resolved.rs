@@ -154,6 +154,7 @@ mod tests {
         assert_eq!(names.find(Time::ZERO, &target("slow.example")), Found::Full);
         assert_eq!(names.find(Time::ZERO, &target("other.example")), Found::Full);
         names.learn(Time::ZERO, &target("slow.example"), answer(), MINUTE);
+        assert_eq!(names.waiting, 0);
         assert_eq!(names.find(Time::ZERO, &target("other.example")), Found::Unknown);
     }
 

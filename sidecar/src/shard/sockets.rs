@@ -144,5 +144,5 @@ pub(super) fn uri_port(uri: &Uri) -> u16 {
 /// An IP address as it stands in a header, IPv6 with or without brackets (RFC 5118 §4.5).
 pub(super) fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     let text = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).unwrap_or(text);
-    std::str::from_utf8(text).ok()?.parse().ok()
+    sipwarden_sip::value::parse_ip(text)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use sipwarden_session_timer::Flow;
 use sipwarden_sip::value::{Transport, Via, params};
-use sipwarden_sip::{Edits, Message};
+use sipwarden_sip::{Edits, HeaderName, Message};
 
 use super::digits;
 use super::sockets::{default_port, parse_ip};
@@ -16,6 +16,8 @@ pub(super) struct TopVia<'b> {
     pub(super) via: Via<'b>,
     /// May be empty.
     pub(super) branch: &'b [u8],
+    /// There is no other Via: what looks for more need not read the header again.
+    pub(super) alone: bool,
     /// Byte ranges of these parameters in the message.
     received: Option<Range<usize>>,
     rport: Option<Range<usize>>,
@@ -25,7 +27,10 @@ impl<'b> TopVia<'b> {
     /// `None` when there is none that is well-formed.
     pub(super) fn of(message: &Message<'b>) -> Option<TopVia<'b>> {
         let via = message.top_via().ok()?;
-        let mut top = TopVia { via, branch: b"", received: None, rport: None };
+        let mut lines = message.all(HeaderName::Via);
+        let fills_its_line = lines.next().is_some_and(|line| line.value.len() == via.text.len());
+        let alone = fills_its_line && lines.next().is_none();
+        let mut top = TopVia { via, branch: b"", alone, received: None, rport: None };
         for param in params(via.params) {
             let range = via.params_offset() + param.range.start..via.params_offset() + param.range.end;
             match param.name.len() {
@@ -70,14 +75,14 @@ impl<'b> TopVia<'b> {
     /// Write that suffix into the Via of the forwarded request. What the sender claims of `received` and `rport` is
     /// overwritten, as responses go where they say.
     pub(super) fn edit(&self, suffix: &str, edits: &mut Edits) {
-        let mut parameters = suffix.split(';').skip(1).map(str::as_bytes);
-        let Some(received) = parameters.next() else { return };
+        let Some(parameters) = suffix.strip_prefix(';') else { return };
+        let (received, rport) = parameters.split_once(';').unwrap_or((parameters, ""));
         match &self.received {
-            Some(range) => edits.replace(range.clone(), &[received]),
-            None => edits.insert(self.via.offset + self.via.text.len(), &[b";", received]),
+            Some(range) => edits.replace(range.clone(), &[received.as_bytes()]),
+            None => edits.insert(self.via.offset + self.via.text.len(), &[b";", received.as_bytes()]),
         }
-        if let (Some(range), Some(rport)) = (&self.rport, parameters.next()) {
-            edits.replace(range.clone(), &[rport]);
+        if let Some(range) = &self.rport {
+            edits.replace(range.clone(), &[rport.as_bytes()]);
         }
     }
 }

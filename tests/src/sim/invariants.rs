@@ -8,9 +8,8 @@ use super::message::Sip;
 use super::reference::{Expect, Headers};
 use super::timer::{SessionExpires, min_se_of};
 
-/// Headers a proxy or RFC 4028 owns; all others pass as they are.
-const OWNED: [&str; 8] =
-    ["via", "route", "record-route", "max-forwards", "session-expires", "min-se", "require", "content-length"];
+/// Headers a proxy or RFC 4028 owns; all others pass as they are, in their order.
+const OWNED: [&str; 7] = ["via", "route", "record-route", "max-forwards", "session-expires", "min-se", "require"];
 
 /// Call-ID, sender's tag, receiver's tag.
 type Direction = (String, String, String);

@@ -4,7 +4,9 @@
 //! packet and every time-out the invariants hold, or [`World::step`] says which does not.
 
 pub mod agent;
+mod cast;
 pub mod dialog;
+pub mod expected;
 pub mod invariants;
 pub mod link;
 pub mod message;
@@ -27,11 +29,11 @@ use sipwarden_session_timer::{Endpoint, Flow, Leg, Limits, Policy, SessionView, 
 use sipwarden_sidecar::shard::{Intake, Outbox, Shard, ShardConfig};
 use sipwarden_sip::value::Transport;
 
-use agent::{Act, Agent, Habits};
+use agent::Act;
+pub use cast::{Call, Node, Parties};
 use invariants::{Branches, Sequences};
 use link::Link;
 use message::{Sip, Style};
-use proxy::Proxy;
 use reference::{Expect, Reference};
 use rng::Rng;
 use trace::Crossing;
@@ -63,55 +65,6 @@ impl Setup {
     pub fn perfect(policy: Policy) -> Setup {
         let (remote_link, local_link) = (Link::PERFECT, Link::PERFECT);
         Setup { seed: 1, policy: Arc::new(policy), remote_link, local_link, idle_ms: 3_600_000 }
-    }
-}
-
-/// Who calls whom. More than one callee: behind a forking proxy.
-#[derive(Clone, Debug)]
-pub struct Call {
-    pub caller: Leg,
-    pub uac: Habits,
-    pub callees: Vec<Habits>,
-    /// The remote agent speaks TCP.
-    pub tcp: bool,
-    pub proxy_cancels: bool,
-    pub starts_ms: u64,
-}
-
-impl Call {
-    /// A call between two that begins at once.
-    pub fn between(caller: Leg, uac: Habits, uas: Habits) -> Call {
-        Call { caller, uac, callees: vec![uas], tcp: false, proxy_cancels: false, starts_ms: 0 }
-    }
-}
-
-/// Where the agents of a call stand among [`World::nodes`].
-#[derive(Clone, Debug)]
-pub struct Parties {
-    pub uac: usize,
-    pub callees: Vec<usize>,
-}
-
-/// Anything with an address.
-#[derive(Debug)]
-pub enum Node {
-    Agent(Box<Agent>),
-    Proxy(Box<Proxy>),
-}
-
-impl Node {
-    fn is_at(&self, addr: SocketAddr, call_id: &str) -> bool {
-        match self {
-            Node::Agent(agent) => agent.addr == addr && agent.call_id == call_id,
-            Node::Proxy(proxy) => proxy.addr == addr && proxy.call_id == call_id,
-        }
-    }
-
-    fn due(&self) -> u64 {
-        match self {
-            Node::Agent(agent) => agent.due(),
-            Node::Proxy(proxy) => proxy.due(),
-        }
     }
 }
 
@@ -188,43 +141,19 @@ impl World {
         }
     }
 
-    /// Adds a call with agents of its own.
-    pub fn call(&mut self, call: Call) -> Parties {
-        self.calls += 1;
-        let number = self.calls;
-        let call_id = format!("call{number}@sim");
-        let uac = self.add_agent(format!("uac{number}"), call.caller, call.tcp, &call_id, call.uac, None);
-        let to = call.caller.other();
-        let forks = call.callees.len() > 1;
-        let callees: Vec<usize> = call
-            .callees
-            .into_iter()
-            .enumerate()
-            .map(|(fork, habits)| {
-                let behind = forks.then_some(fork as u16);
-                self.add_agent(format!("uas{number}f{fork}"), to, call.tcp && !forks, &call_id, habits, behind)
-            })
-            .collect();
-        let target = match (to, forks) {
-            (Leg::Local, _) => addr(APP),
-            (Leg::Remote, false) => self.agent(callees[0]).addr,
-            (Leg::Remote, true) => SocketAddr::new(addr("198.51.100.1:0").ip(), 6000 + number as u16),
-        };
-        if forks {
-            let targets = callees.iter().map(|&callee| self.agent(callee).addr).collect();
-            self.nodes.push(Node::Proxy(Box::new(Proxy::new(target, call_id, targets, call.proxy_cancels))));
-        }
-        let transport = if call.tcp && to == Leg::Remote && !forks { ";transport=tcp" } else { "" };
-        let agent = self.agent_mut(uac);
-        agent.outbound = (addr(side(call.caller)), format!("sip:callee@{target}{transport}"));
-        agent.acts.push((call.starts_ms, Act::Call));
-        Parties { uac, callees }
-    }
-
     /// Tells an agent what to do `after_ms` from now.
     pub fn act(&mut self, agent: usize, after_ms: u64, act: Act) {
         let at = self.now + after_ms;
         self.agent_mut(agent).acts.push((at, act));
+    }
+
+    /// A copy of what arrived as the `index`th of the log arrives `after_ms` from now.
+    pub fn repeat(&mut self, index: usize, after_ms: u64) {
+        let Crossing { leg, flow, sip, .. } = &self.log[index];
+        let (from, to, bytes) = (flow.peer, addr(side(*leg)), sip.bytes(Style::default()));
+        self.sent += 1;
+        let flight = Flight { at: self.now + after_ms, order: self.sent, from, to, tcp: false, bytes };
+        self.queue.push(Reverse(flight));
     }
 
     /// New calls and refreshes are judged by `policy` from now on.
@@ -242,13 +171,6 @@ impl World {
     /// Replaces the links; what is under way arrives.
     pub fn set_links(&mut self, remote: Link, local: Link) {
         (self.setup.remote_link, self.setup.local_link) = (remote, local);
-    }
-
-    pub fn agent(&self, node: usize) -> &Agent {
-        match &self.nodes[node] {
-            Node::Agent(agent) => agent,
-            Node::Proxy(_) => panic!("node {node} is a proxy"),
-        }
     }
 
     /// What the sidecar knows of all sessions.
@@ -492,35 +414,6 @@ impl World {
         for at in arrivals {
             self.sent += 1;
             self.queue.push(Reverse(Flight { at, order: self.sent, from, to, tcp, bytes: bytes.clone() }));
-        }
-    }
-
-    fn add_agent(
-        &mut self,
-        name: String,
-        leg: Leg,
-        tcp: bool,
-        call_id: &str,
-        habits: Habits,
-        behind_proxy: Option<u16>,
-    ) -> usize {
-        let port = 10_000 + self.nodes.len() as u16;
-        let at = match (leg, behind_proxy) {
-            (Leg::Local, None) => addr(APP),
-            (Leg::Local, Some(_)) => SocketAddr::new(addr(APP).ip(), port),
-            (Leg::Remote, _) => SocketAddr::new(addr("192.0.2.77:0").ip(), port),
-        };
-        let mut agent = Agent::new(name, at, call_id.to_owned(), habits, self.rng.fork());
-        agent.tcp = tcp && leg == Leg::Remote;
-        agent.in_order = self.setup.remote_link.keeps_order() && self.setup.local_link.keeps_order();
-        self.nodes.push(Node::Agent(Box::new(agent)));
-        self.nodes.len() - 1
-    }
-
-    fn agent_mut(&mut self, node: usize) -> &mut Agent {
-        match &mut self.nodes[node] {
-            Node::Agent(agent) => agent,
-            Node::Proxy(_) => panic!("node {node} is a proxy"),
         }
     }
 }

@@ -108,7 +108,7 @@ pub fn random_world(seed: u64, calls: u64) -> World {
         // What came over a stream is not sent again by its sender, nor by a stateless proxy.
         local_link.loss = 0;
     }
-    let mut world = World::new(Setup { seed: rng.next(), policy, remote_link, local_link, idle_ms: 7_200_000 });
+    let mut world = World::new(Setup { seed: rng.draw(), policy, remote_link, local_link, idle_ms: 7_200_000 });
     if rng.chance(20) {
         let policy = random_policy(&mut rng, direction);
         world.set_policy_after(rng.range(0..ACTIVE_MS / 2), policy);

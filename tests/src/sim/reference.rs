@@ -4,15 +4,13 @@
 use std::sync::Arc;
 
 use sipwarden_session_timer::{
-    BelowMinSe, Direction, EndCause, ExpiryAction, Leg, Malformed, Mode, Policy, RefresherPreference, SessionState,
-    SessionView, Timers,
+    BelowMinSe, Direction, EndCause, Leg, Malformed, Mode, Policy, RefresherPreference, SessionView, Timers,
 };
 
+use super::expected::{Expected, tag_of};
 use super::message::Sip;
-use super::timer::{LEAST, Role, SessionExpires, min_se_of};
+use super::timer::{LEAST, Role, SessionExpires, Unreadable, min_se_of};
 
-/// Wheel granularity: so much later than its time an expiry may be noticed.
-const TICK_MS: u64 = 16;
 /// For how long an answered INVITE may be answered again (64 × T1), with some room.
 const ANSWERED_MS: u64 = 31_000;
 
@@ -36,25 +34,6 @@ pub struct Headers {
     pub min_se: Option<u32>,
     /// `timer` is added to Require.
     pub requires: bool,
-}
-
-/// A dialog and the session it must have.
-#[derive(Clone, Debug)]
-pub struct Expected {
-    pub call_id: String,
-    /// Local's, Remote's.
-    pub tags: [String; 2],
-    pub caller: Leg,
-    pub interval: Option<u32>,
-    pub refresher: Option<Leg>,
-    /// Milliseconds.
-    pub expires_at: Option<u64>,
-    pub end: Option<EndCause>,
-    pub timers: Timers,
-    pub enforces: bool,
-    heard_at: u64,
-    ended_at: u64,
-    highest_min_se: u32,
 }
 
 /// An INVITE or UPDATE that passed.
@@ -168,8 +147,8 @@ impl Reference {
         let session_expires = SessionExpires::of(request).unwrap_or(None);
         let left = match (SessionExpires::of(request), enforces) {
             (_, false) => Ok(None),
-            (Err(()), true) if timers.malformed == Malformed::Reject => Err((400, None)),
-            (Err(()), true) => Ok(None),
+            (Err(Unreadable), true) if timers.malformed == Malformed::Reject => Err((400, None)),
+            (Err(Unreadable), true) => Ok(None),
             (Ok(asked), true) => judge(&timers, from, caller, highest, asked, request).map(Some),
         };
         match left {
@@ -241,7 +220,7 @@ impl Reference {
         };
         let initial = offer.is_some_and(|offer| self.offers[offer].to_tag.is_none());
         if let Some(dialog) = dialog.map(|index| &mut self.dialogs[index]) {
-            if status == 422 && offer.is_some() {
+            if status == 422 && offer.is_some() && !initial {
                 dialog.highest_min_se = dialog.highest_min_se.max(min_se_of(response).unwrap_or(0));
             }
             if ends && !initial {
@@ -368,50 +347,6 @@ impl Reference {
     }
 }
 
-impl Expected {
-    fn finish(&mut self, now: u64, cause: EndCause) {
-        (self.end, self.ended_at, self.expires_at) = (Some(cause), now, None);
-    }
-
-    /// How long it answers late requests once it has expired.
-    fn remembered_ms(&self) -> u64 {
-        (u64::from(self.interval.unwrap_or(0)) * 1000).max(32_000)
-    }
-
-    /// Is expiry acted upon?
-    pub fn acts(&self) -> bool {
-        self.enforces && self.timers.expiry == ExpiryAction::Bye
-    }
-
-    /// True when the session has just expired.
-    fn agree(&mut self, now: u64, view: &SessionView) -> Result<bool, String> {
-        let fail = |what: String| Err(format!("{} {:?}: {what}", self.call_id, self.tags));
-        match (self.end, view.state) {
-            (Some(mine), SessionState::Ended(theirs)) if mine == theirs => return Ok(false),
-            (None, SessionState::Active) => {}
-            (None, SessionState::Ended(EndCause::Expired)) if self.acts() => {
-                return match self.expires_at {
-                    Some(at) if at <= now => {
-                        self.finish(now, EndCause::Expired);
-                        Ok(true)
-                    }
-                    at => fail(format!("expired at {now}, and should at {at:?}")),
-                };
-            }
-            (mine, theirs) => return fail(format!("it is {theirs:?}, and should be {mine:?} (None: active)")),
-        }
-        if view.expires_at.is_none() && !self.acts() && self.expires_at.is_some_and(|at| at <= now) {
-            (self.interval, self.refresher, self.expires_at) = (None, None, None);
-        }
-        if self.expires_at.is_some_and(|at| at + TICK_MS < now) {
-            return fail(format!("it should have expired at {:?}", self.expires_at));
-        }
-        let theirs = (view.interval, view.refresher, view.expires_at.map(|at| at.as_millis()));
-        let mine = (self.interval, self.refresher, self.expires_at);
-        if theirs == mine { Ok(false) } else { fail(format!("its timer is {theirs:?}, and should be {mine:?}")) }
-    }
-}
-
 /// RFC 4028 §8.1 for one request: the headers it must leave with, or status and Min-SE of its answer.
 fn judge(
     timers: &Timers,
@@ -451,11 +386,4 @@ fn judge(
     let raised = own.unwrap_or(LEAST) < floor || (own.is_none() && small);
     let min_se = if raised { Some(floor) } else { own };
     Ok(Headers { session_expires: Some(SessionExpires { delta, refresher }), min_se, requires: false })
-}
-
-/// The tag in a From or To value of the view.
-fn tag_of(party: &[u8]) -> String {
-    let party = String::from_utf8_lossy(party);
-    let params = party.rsplit_once('>').map_or("", |(_, params)| params);
-    super::message::param(params, "tag").unwrap_or_default().to_owned()
 }

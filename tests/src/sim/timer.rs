@@ -29,13 +29,17 @@ pub struct SessionExpires {
     pub refresher: Option<Role>,
 }
 
+/// There is a Session-Expires, but nobody can tell what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
 impl SessionExpires {
-    /// `None`: absent. `Err`: there, but unreadable.
-    pub fn of(sip: &Sip) -> Result<Option<SessionExpires>, ()> {
+    /// `None`: absent.
+    pub fn of(sip: &Sip) -> Result<Option<SessionExpires>, Unreadable> {
         let mut all = sip.all("Session-Expires");
         let Some(value) = all.next() else { return Ok(None) };
         let mut parts = value.split(';');
-        let delta = parts.next().unwrap_or_default().trim().parse().map_err(|_| ())?;
+        let delta = parts.next().unwrap_or_default().trim().parse().map_err(|_| Unreadable)?;
         let mut refresher = None;
         for part in parts {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -43,11 +47,11 @@ impl SessionExpires {
                 refresher = Some(match value.trim().to_ascii_lowercase().as_str() {
                     "uac" => Role::Uac,
                     "uas" => Role::Uas,
-                    _ => return Err(()),
+                    _ => return Err(Unreadable),
                 });
             }
         }
-        if all.next().is_some() { Err(()) } else { Ok(Some(SessionExpires { delta, refresher })) }
+        if all.next().is_some() { Err(Unreadable) } else { Ok(Some(SessionExpires { delta, refresher })) }
     }
 
     /// The header value in an agent's hand.

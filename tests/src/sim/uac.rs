@@ -3,7 +3,7 @@
 use super::agent::{Act, Agent};
 use super::dialog::{Dialog, Ending};
 use super::message::Sip;
-use super::timer::{self, Role, Running, SessionExpires};
+use super::timer::{self, Role, Running, SessionExpires, Unreadable};
 use super::transaction::{Client, Purpose, Sent};
 
 /// After so many 422 a caller gives up.
@@ -140,7 +140,7 @@ impl Agent {
             Ok(Some(answer)) => Some(Running::from_2xx(now, answer, Role::Uac, asked)),
             Ok(None) => None,
             // It lives; what it said is lost.
-            Err(()) => self.dialogs[index].timer.map(|timer| Running { armed_at: now, ..timer }),
+            Err(Unreadable) => self.dialogs[index].timer.map(|timer| Running { armed_at: now, ..timer }),
         };
         self.dialogs[index].arm(timer, wishes.guards);
     }

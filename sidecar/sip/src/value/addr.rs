@@ -51,7 +51,7 @@ impl<'b> NameAddr<'b> {
     fn bare(value: &'b [u8], uri_end: usize) -> Result<NameAddr<'b>, ValueError> {
         let (uri, params) = value.split_at(uri_end);
         let uri = lex::trim_end(uri);
-        if uri.is_empty() || uri.iter().any(|byte| lex::is_lws(*byte) || matches!(byte, b',' | b'?')) {
+        if uri.is_empty() || uri.iter().any(|byte| lex::is(*byte, lex::LWS) || matches!(byte, b',' | b'?')) {
             return Err(ValueError::Malformed);
         }
         Ok(NameAddr { display: b"", uri, params })

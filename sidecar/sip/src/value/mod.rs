@@ -9,7 +9,7 @@ mod via;
 pub use addr::NameAddr;
 pub use params::{Param, param, params};
 pub use session::{RefresherParam, SessionExpires, parse_delta};
-pub use uri::{Scheme, Uri};
+pub use uri::{Scheme, Uri, parse_ip};
 pub use via::{Transport, Via};
 
 use crate::{Method, lex};
@@ -43,7 +43,7 @@ impl<'b> CSeq<'b> {
     /// From a raw value such as `4711 INVITE`. Malformed: no number, one of 2^31 or more, no white space, no token.
     pub fn parse(value: &'b [u8]) -> Result<CSeq<'b>, ValueError> {
         let value = lex::trim(value);
-        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = lex::span(value, lex::DIGIT);
         let (number, rest) = value.split_at(digits);
         let number = lex::number(number).filter(|number| *number < 1 << 31).ok_or(ValueError::Malformed)?;
         let method_text = lex::trim_start(rest);

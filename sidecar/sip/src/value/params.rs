@@ -19,7 +19,7 @@ pub struct Param<'b> {
 pub fn params(text: &[u8]) -> impl Iterator<Item = Param<'_>> {
     Split::semicolons(text).map(|(start, piece)| {
         let range = start..start + piece.len();
-        match memchr::memchr(b'=', piece) {
+        match piece.iter().position(|byte| *byte == b'=') {
             Some(equal) => {
                 let value = Some(lex::trim_start(&piece[equal + 1..]));
                 Param { range, name: lex::trim_end(&piece[..equal]), value }
@@ -31,9 +31,7 @@ pub fn params(text: &[u8]) -> impl Iterator<Item = Param<'_>> {
 
 /// Looks `name` (case-insensitive) up in `;a=b;c` text; quotes respected. `None`: absent; `Some(b"")`: without value.
 pub fn param<'b>(text: &'b [u8], name: &str) -> Option<&'b [u8]> {
-    params(text)
-        .find(|param| param.name.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|param| param.value.unwrap_or_default())
+    params(text).find(|param| lex::same(param.name, name.as_bytes())).map(|param| param.value.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -22,9 +22,7 @@ impl RefresherParam {
     }
 
     fn from_token(token: &[u8]) -> Option<RefresherParam> {
-        [RefresherParam::Uac, RefresherParam::Uas]
-            .into_iter()
-            .find(|param| token.eq_ignore_ascii_case(param.as_str().as_bytes()))
+        [RefresherParam::Uac, RefresherParam::Uas].into_iter().find(|param| lex::same(token, param.as_str().as_bytes()))
     }
 }
 
@@ -45,7 +43,7 @@ impl SessionExpires {
         let mut refresher = None;
         for param in params {
             let param = param?;
-            if param.name.eq_ignore_ascii_case(b"refresher") {
+            if lex::same(param.name, b"refresher") {
                 let said = param.value.and_then(RefresherParam::from_token).ok_or(ValueError::Malformed)?;
                 if refresher.replace(said).is_some() {
                     return Err(ValueError::Malformed);
@@ -65,7 +63,7 @@ pub fn parse_delta(value: &[u8]) -> Result<u32, ValueError> {
 
 /// The number and the parameters behind it, each held against `generic-param`.
 fn delta_and_params(value: &[u8]) -> Result<(u32, impl Iterator<Item = Result<Param<'_>, ValueError>>), ValueError> {
-    let digits_end = memchr::memchr(b';', value).unwrap_or(value.len());
+    let digits_end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
     let (delta, rest) = value.split_at(digits_end);
     let delta = lex::number(lex::trim(delta)).ok_or(ValueError::Malformed)?;
     let params = params(rest).map(|param| {

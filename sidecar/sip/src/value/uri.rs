@@ -1,6 +1,6 @@
 //! SIP and SIPS URIs (RFC 3261 §19.1), and `host [":" port]`, which Via shares.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{ValueError, param};
 use crate::lex;
@@ -39,13 +39,13 @@ impl<'b> Uri<'b> {
     /// From the bytes of an addr-spec. Malformed: no legal scheme, white space or angle brackets anywhere; for SIP(S)
     /// also a bad host or port.
     pub fn parse(uri: &'b [u8]) -> Result<Uri<'b>, ValueError> {
-        let colon = memchr::memchr(b':', uri).ok_or(ValueError::Malformed)?;
+        let colon = uri.iter().position(|byte| *byte == b':').ok_or(ValueError::Malformed)?;
         let scheme = Scheme::parse(&uri[..colon])?;
         let rest = &uri[colon + 1..];
-        if rest.is_empty() || rest.iter().any(|byte| lex::is_lws(*byte) || matches!(byte, b'<' | b'>')) {
-            return Err(ValueError::Malformed);
-        }
         if !matches!(scheme, Scheme::Sip | Scheme::Sips) {
+            if rest.is_empty() || lex::has(rest, lex::NOT_URI) {
+                return Err(ValueError::Malformed);
+            }
             return Ok(Uri { scheme, user: b"", host: b"", port: None, params: b"", headers: b"" });
         }
         // `;`, `?` and `:` are legal in the user part, so it is cut off first.
@@ -54,9 +54,10 @@ impl<'b> Uri<'b> {
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (&b""[..], rest),
         };
-        let HostPort { host, port, rest } = HostPort::parse(rest)?;
-        let (params, headers) = rest.split_at(memchr::memchr(b'?', rest).unwrap_or(rest.len()));
-        if !matches!(params.first(), None | Some(b';')) {
+        let HostPort { host, port, rest } = HostPort::parse(rest, |rest| rest)?;
+        let (params, headers) = rest.split_at(rest.iter().position(|byte| *byte == b'?').unwrap_or(rest.len()));
+        if !matches!(params.first(), None | Some(b';')) || [user, rest].iter().any(|part| lex::has(part, lex::NOT_URI))
+        {
             return Err(ValueError::Malformed);
         }
         Ok(Uri { scheme, user, host, port, params, headers })
@@ -69,7 +70,7 @@ impl<'b> Uri<'b> {
 
     /// The host as an IP address, when it is one.
     pub fn ip(&self) -> Option<IpAddr> {
-        std::str::from_utf8(self.host).ok()?.parse().ok()
+        parse_ip(self.host)
     }
 }
 
@@ -78,6 +79,7 @@ impl Scheme {
     fn parse(text: &[u8]) -> Result<Scheme, ValueError> {
         let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         match text {
+            b"sip" => Ok(Scheme::Sip),
             _ if text.eq_ignore_ascii_case(b"sip") => Ok(Scheme::Sip),
             _ if text.eq_ignore_ascii_case(b"sips") => Ok(Scheme::Sips),
             _ if text.eq_ignore_ascii_case(b"tel") => Ok(Scheme::Tel),
@@ -87,40 +89,58 @@ impl Scheme {
     }
 }
 
+/// An IP address as std reads it; IPv6 without brackets.
+pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
+    // Each message has several IPv4 addresses, and std is made for more than those.
+    if !text.contains(&b':') {
+        return parse_ipv4(text).map(IpAddr::V4);
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split(|byte| *byte == b'.');
+    for octet in &mut octets {
+        let digits = parts.next()?;
+        // A leading zero means octal to some.
+        if digits.len() > 3 || digits.len() > 1 && digits[0] == b'0' {
+            return None;
+        }
+        *octet = u8::try_from(lex::number(digits)?).ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
 /// `host [":" port]` off the front of a text.
 pub(super) struct HostPort<'b> {
     /// IPv6 references have lost their brackets.
     pub(super) host: &'b [u8],
     pub(super) port: Option<u16>,
-    /// What follows, without white space at its front.
+    /// What follows.
     pub(super) rest: &'b [u8],
 }
 
 impl<'b> HostPort<'b> {
-    /// White space is legal around the colon, as in Via's sent-by.
-    pub(super) fn parse(text: &'b [u8]) -> Result<HostPort<'b>, ValueError> {
+    /// `skip` takes off the front of a text what may stand around the colon: white space in Via's sent-by.
+    pub(super) fn parse(text: &'b [u8], skip: impl Fn(&'b [u8]) -> &'b [u8]) -> Result<HostPort<'b>, ValueError> {
         let (host, rest) = host(text).ok_or(ValueError::Malformed)?;
-        let rest = lex::trim_start(rest);
+        let rest = skip(rest);
         let Some(after_colon) = rest.strip_prefix(b":") else { return Ok(HostPort { host, port: None, rest }) };
-        let after_colon = lex::trim_start(after_colon);
-        let digits = after_colon.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let port = lex::number(&after_colon[..digits]).and_then(|port| u16::try_from(port).ok());
-        let port = Some(port.ok_or(ValueError::Malformed)?);
-        Ok(HostPort { host, port, rest: lex::trim_start(&after_colon[digits..]) })
+        let after_colon = skip(after_colon);
+        let (digits, rest) = after_colon.split_at(lex::span(after_colon, lex::DIGIT));
+        let port = lex::number(digits).and_then(|port| u16::try_from(port).ok());
+        Ok(HostPort { host, port: Some(port.ok_or(ValueError::Malformed)?), rest: skip(rest) })
     }
 }
 
 /// The host at the front of `text`, and what follows it.
 fn host(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    // The underscore is no part of a host name, but names of machines in use have it.
-    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let in_ipv6 = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-    let (host, rest) = if text.first() == Some(&b'[') {
+    if text.first() == Some(&b'[') {
         let close = memchr::memchr(b']', text)?;
-        (text[1..close].iter().all(in_ipv6).then_some(&text[1..close])?, &text[close + 1..])
-    } else {
-        text.split_at(text.iter().take_while(|byte| in_name(byte)).count())
-    };
+        return lex::is_all(&text[1..close], lex::IPV6).then_some((&text[1..close], &text[close + 1..]));
+    }
+    let (host, rest) = text.split_at(lex::span(text, lex::HOST_NAME));
     (!host.is_empty()).then_some((host, rest))
 }
 
@@ -155,6 +175,39 @@ mod tests {
         assert_eq!((six.host, six.port, six.params), (&b"2001:db8::9:1"[..], Some(5061), &b";x"[..]));
         assert_eq!(six.ip(), "2001:db8::9:1".parse().ok());
         assert_eq!(uri("sip:192.0.2.1").ip(), "192.0.2.1".parse().ok());
+    }
+
+    #[test]
+    fn addresses_are_read_as_std_reads_them() {
+        for text in [
+            "192.0.2.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::1",
+            "2001:db8::9:1",
+            "::ffff:192.0.2.1",
+            "",
+            ".",
+            "1.2.3",
+            "1.2.3.4.",
+            ".1.2.3.4",
+            "1.2.3.4.5",
+            "1..2.3",
+            "01.2.3.4",
+            "00.0.0.0",
+            "256.0.0.1",
+            "1.2.3.1000",
+            "1.2.3.-4",
+            "1.2.3.+4",
+            "1.2.3.4 ",
+            "a.b.c.d",
+            "example.com",
+            "[::1]",
+            "1.2.3.4:5060",
+        ] {
+            assert_eq!(parse_ip(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        assert_eq!(parse_ip(b"1.2.3.\xff"), None);
     }
 
     #[test]

@@ -64,15 +64,16 @@ impl<'b> Via<'b> {
     /// `text` one element of a Via list, `offset` where it stands in the message. White space is legal around every
     /// separator; the protocol may be any `name/version`.
     pub fn parse(text: &'b [u8], offset: usize) -> Result<Via<'b>, ValueError> {
-        let (name, rest) = cut_slash(text)?;
-        let (version, rest) = cut_slash(rest)?;
-        let transport_len = rest.iter().take_while(|byte| lex::is_token_byte(**byte)).count();
-        let (transport, rest) = rest.split_at(transport_len);
+        let rest = match text.strip_prefix(b"SIP/2.0/") {
+            Some(rest) => lex::trim_start(rest),
+            None => behind_protocol(text)?,
+        };
+        let (transport, rest) = rest.split_at(lex::span(rest, lex::TOKEN));
         let sent_by = lex::trim_start(rest);
-        if ![name, version, transport].into_iter().all(lex::is_token) || sent_by.len() == rest.len() {
+        if transport.is_empty() || sent_by.len() == rest.len() {
             return Err(ValueError::Malformed);
         }
-        let HostPort { host, port, rest: params } = HostPort::parse(sent_by)?;
+        let HostPort { host, port, rest: params } = HostPort::parse(sent_by, lex::trim_start)?;
         if !matches!(params.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);
         }
@@ -95,10 +96,13 @@ impl<'b> Via<'b> {
     }
 }
 
-/// The trimmed text before the first slash, and what follows behind it.
-fn cut_slash(text: &[u8]) -> Result<(&[u8], &[u8]), ValueError> {
-    let slash = memchr::memchr(b'/', text).ok_or(ValueError::Malformed)?;
-    Ok((lex::trim(&text[..slash]), lex::trim_start(&text[slash + 1..])))
+/// What follows behind the two slashes of `name/version/`, without white space at its front.
+fn behind_protocol(text: &[u8]) -> Result<&[u8], ValueError> {
+    [(); 2].into_iter().try_fold(text, |text, ()| {
+        let slash = memchr::memchr(b'/', text).ok_or(ValueError::Malformed)?;
+        let part_is_token = lex::is_token(lex::trim(&text[..slash]));
+        part_is_token.then(|| lex::trim_start(&text[slash + 1..])).ok_or(ValueError::Malformed)
+    })
 }
 
 #[cfg(test)]

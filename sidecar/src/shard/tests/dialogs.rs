@@ -34,10 +34,10 @@ fn the_route_set_of_a_proxy_beyond_us_is_followed() {
     assert_eq!(elements(&bye, HeaderName::Route), ["<sip:203.0.113.9:5099;lr>"]);
 }
 
-/// Phone calls over TCP, the application answers.
-fn call_over_tcp(bench: &mut Bench, stream: Flow) -> Message<'static> {
-    let contact = "Contact: <sip:alice@198.51.100.7:5062;transport=tcp>\nSupported: timer\nSession-Expires: 1800\n";
-    let (_, invite) = bench.forward(stream, &request("INVITE", "sip:bob@192.0.2.1", contact));
+/// Phone calls, the application answers.
+fn call(bench: &mut Bench, from: Flow) -> Message<'static> {
+    let contact = "Contact: <sip:alice@198.51.100.7:5062>\nSupported: timer\nSession-Expires: 1800\n";
+    let (_, invite) = bench.forward(from, &request("INVITE", "sip:bob@192.0.2.1", contact));
     let ok = response_text(&invite, "200 OK")
         .replace("<sip:bob@example.com>\n", "<sip:bob@example.com>;tag=t1\n")
         .replace("Content", "Contact: <sip:bob@127.0.0.1:5080>\nSession-Expires: 1800;refresher=uas\nContent");
@@ -57,7 +57,7 @@ fn back(invite: &Message, uri: &str) -> Message<'static> {
 fn a_request_back_uses_the_connection_the_other_side_was_heard_on() {
     let mut bench = Bench::new();
     let stream = Flow { connection: 5, ..flow(REMOTE_TCP, "198.51.100.7:40001") };
-    let invite = call_over_tcp(&mut bench, stream);
+    let invite = call(&mut bench, stream);
     let (to, _) = bench.forward(app(), &back(&invite, "sip:alice@198.51.100.7:5062;transport=tcp"));
     assert_eq!(to, stream);
 }
@@ -69,7 +69,15 @@ fn a_connection_is_not_used_for_another_address_or_transport() {
         ("sip:alice@198.51.100.7", flow(REMOTE_UDP, "198.51.100.7:5060")),
     ] {
         let mut bench = Bench::new();
-        let invite = call_over_tcp(&mut bench, Flow { connection: 5, ..flow(REMOTE_TCP, "198.51.100.7:40001") });
+        let invite = call(&mut bench, Flow { connection: 5, ..flow(REMOTE_TCP, "198.51.100.7:40001") });
         assert_eq!(bench.forward(app(), &back(&invite, uri)).0, to, "{uri}");
     }
+}
+
+#[test]
+fn datagrams_go_to_the_port_of_the_contact_not_to_the_one_they_come_from() {
+    let mut bench = Bench::new();
+    let invite = call(&mut bench, flow(REMOTE_UDP, "198.51.100.7:31000"));
+    let (to, _) = bench.forward(app(), &back(&invite, "sip:alice@198.51.100.7:5062"));
+    assert_eq!(to, phone());
 }

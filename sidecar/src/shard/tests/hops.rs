@@ -113,6 +113,17 @@ fn a_request_in_a_dialog_reaches_the_port_its_application_named() {
 }
 
 #[test]
+fn a_response_of_the_application_names_a_port_too() {
+    let mut bench = Bench::new();
+    let (to, sent) = bench.forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", ""));
+    let ok = response_text(&sent, "200 OK").replace("Content", "Contact: <sip:bob@127.0.0.1:5082>\nContent");
+    bench.forward(to, &message(&ok));
+    let pair = "Route: <sip:192.0.2.1:5060;lr>, <sip:127.0.0.1:5070;lr>\n";
+    let (to, _) = bench.forward(phone(), &in_dialog("ACK", "sip:bob@127.0.0.1:5082", pair));
+    assert_eq!(to, flow(LOCAL_UDP, "127.0.0.1:5082"));
+}
+
+#[test]
 fn a_tcp_application_is_reached_by_tcp() {
     let mut bench = Bench::with(ShardConfig { app: flow(LOCAL_TCP, APP), ..config() });
     let (to, sent) = bench.forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", ""));

@@ -122,6 +122,15 @@ fn a_loop_is_answered_482_and_its_ack_dropped() {
 }
 
 #[test]
+fn a_request_that_we_send_to_ourselves_ends_there() {
+    let mut bench = Bench::new();
+    let (to, sent) = bench.forward(app(), &request("INVITE", "sip:bob@127.0.0.1:5070", ""));
+    assert_eq!(to, flow(REMOTE_UDP, "127.0.0.1:5070"));
+    let (status, ..) = bench.answer(flow(LOCAL_UDP, "192.0.2.1:5060"), &sent);
+    assert_eq!(status, 482);
+}
+
+#[test]
 fn a_spiral_with_another_request_uri_passes() {
     let mut bench = Bench::new();
     let (_, sent) = bench.forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", ""));

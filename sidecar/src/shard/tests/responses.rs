@@ -84,6 +84,26 @@ fn a_response_with_no_via_behind_ours_has_nowhere_to_go() {
 }
 
 #[test]
+fn a_2xx_that_reaches_no_caller_starts_no_session() {
+    let mut bench = Bench::new();
+    let (_, sent) = bench.forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", "Contact: <sip:a@198.51.100.7>\n"));
+    let answer = response_text(&sent, "200 OK").replace("<sip:bob@example.com>\n", "<sip:bob@example.com>;tag=t1\n");
+    let mut vias = 0;
+    let without_caller: Vec<&str> = answer
+        .split_inclusive('\n')
+        .filter(|line| {
+            vias += usize::from(line.starts_with("Via:"));
+            !line.starts_with("Via:") || vias == 1
+        })
+        .collect();
+    assert_eq!(vias, 2);
+    let outcome = bench.send(app(), &message(&without_caller.concat()));
+    assert_eq!((outcome, bench.shard.dialogs().known()), (Outcome::Dropped(DropReason::NoRoute), 0));
+    bench.send(app(), &message(&answer));
+    assert_eq!(bench.shard.dialogs().known(), 1);
+}
+
+#[test]
 fn a_faulty_response_is_dropped() {
     let mut bench = Bench::new();
     let (to, sent) = bench.forward(phone(), &request("OPTIONS", "sip:example.com", ""));
