@@ -61,6 +61,8 @@ pub(crate) struct LegState {
     pub(crate) flow: Flow,
     /// Highest CSeq of the requests this side sent.
     pub(crate) cseq: Option<u32>,
+    /// CSeq of its newest re-INVITE or UPDATE that went on.
+    pub(crate) refresh_cseq: Option<u32>,
     /// The INVITE of this side that we answered ourselves: its ACK ends here.
     pub(crate) rejected_cseq: Option<u32>,
 }

@@ -190,10 +190,12 @@ impl Dialogs {
                 let target = contact_uri(message).map(Box::from);
                 let Sent { from, method, cseq, .. } = sent;
                 // Its retransmission may pass where the first was rejected, by a policy loaded in between.
-                session.legs[from.index()].rejected_cseq.take_if(|rejected| *rejected == cseq);
+                let leg = &mut session.legs[from.index()];
+                leg.rejected_cseq.take_if(|rejected| *rejected == cseq);
                 // A late copy of one that others have followed is not opened again: its answer, which comes again too,
                 // would arm anew what it said then.
-                if Some(cseq) >= session.legs[from.index()].cseq {
+                if Some(cseq) >= leg.refresh_cseq {
+                    leg.refresh_cseq = Some(cseq);
                     session.open_refresh(Refresh { from, method, cseq, offer, ruling, target, answered: false });
                 }
                 forward

@@ -146,7 +146,7 @@ impl Dialogs {
         let Some(identity) = Identity::new(parties, self.config.limits.identity_len) else {
             return self.limit_reached(LimitKind::IdentitySize);
         };
-        let mut legs = [LegState { flow: answer.flow, cseq: None, rejected_cseq: None }; 2];
+        let mut legs = [LegState { flow: answer.flow, cseq: None, refresh_cseq: None, rejected_cseq: None }; 2];
         legs[caller.index()].flow = setup.flow;
         for leg in Leg::BOTH {
             legs[leg.index()].cseq = setup.cseqs[leg.index()];
