@@ -34,12 +34,13 @@ impl Tree {
     /// `stat` counts in ticks of 10 ms.
     ///
     /// # Errors
-    /// A process of the tree is gone, or the kernel has no `schedstat`.
+    /// A process of the tree is gone.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut nanos = 0;
         for pid in &self.0 {
             for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} is gone"))? {
-                let text = fs::read_to_string(task?.path().join("schedstat")).context("reading schedstat")?;
+                // A thread may end between the listing and the reading.
+                let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
                 let field = text.split_ascii_whitespace().next().context("schedstat is empty")?;
                 nanos += field.parse::<u64>().context("schedstat does not begin with a number")?;
             }
