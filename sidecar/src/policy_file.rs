@@ -47,10 +47,17 @@ pub struct PolicyFile {
 /// # Errors
 /// It cannot be read, or what is wrong with it, one problem a line, each with line and field.
 pub fn read(path: &Path) -> anyhow::Result<SidecarConfig> {
+    parse(path, &text_of(path)?)
+}
+
+fn text_of(path: &Path) -> anyhow::Result<String> {
     let length = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
     anyhow::ensure!(length <= MAX_LEN, "{} is larger than {MAX_LEN} bytes", path.display());
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match file::load(&text) {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn parse(path: &Path, text: &str) -> anyhow::Result<SidecarConfig> {
+    match file::load(text) {
         Ok(loaded) => Ok(loaded.into_config()),
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
@@ -103,19 +110,29 @@ impl PolicyFile {
         // Kept until this future is dropped; without a watcher SIGHUP still works.
         let _watcher = watch_directory_of(path, changed_sender)
             .inspect_err(|error| error!(%error, "the policy file is not watched; SIGHUP reads it again"));
+        // What the directory tells of may be another file, a log that our own complaint about this one goes to included.
+        let mut seen = None;
         loop {
-            tokio::select! {
-                Ok(()) = changed.changed() => tokio::time::sleep(SETTLE_TIME).await,
-                () = self.asked.notified() => {}
-            }
+            let asked = tokio::select! {
+                Ok(()) = changed.changed() => {
+                    tokio::time::sleep(SETTLE_TIME).await;
+                    false
+                }
+                () = self.asked.notified() => true,
+            };
             changed.mark_unchanged();
-            self.read_again(path, hub);
+            let text = text_of(path).map_err(|error| format!("{error:#}"));
+            let result =
+                if asked || seen.as_ref() != Some(&text) { self.take(path, &text, hub) } else { Reload::Unchanged };
+            hub.metrics.policy_reload(result);
+            seen = Some(text);
         }
     }
 
-    fn read_again(&self, path: &Path, hub: &Hub) {
-        let read = read(path).and_then(|config| InForce::new(&config));
-        let result = match read {
+    fn take(&self, path: &Path, text: &Result<String, String>, hub: &Hub) -> Reload {
+        let text = text.as_ref().map_err(|error| anyhow::anyhow!("{error}"));
+        let read = text.and_then(|text| parse(path, text)).and_then(|config| InForce::new(&config));
+        match read {
             Ok(new) if new.hash == self.in_force().hash && new.policy.name == self.in_force().policy.name => {
                 Reload::Unchanged
             }
@@ -129,8 +146,7 @@ impl PolicyFile {
                 error!("the policy stays as it was: {error:#}");
                 Reload::Refused
             }
-        };
-        hub.metrics.policy_reload(result);
+        }
     }
 
     fn tell(&self, hub: &Hub) {

@@ -153,6 +153,12 @@ async fn a_good_new_policy_is_taken_and_a_bad_one_leaves_it_in_force() {
     eventually("the bad file is refused", async || sidecar.metrics().await.contains(refused)).await;
     assert!(policy().await.contains(r#""mode":"Enforce""#));
 
+    // Our own log may lie in the same directory: what is written there must not make us complain again.
+    std::fs::write(path.with_extension("log"), "the policy stays as it was").expect("written");
+    let unchanged = r#"sipwarden_policy_reloads_total{result="Unchanged"} 1"#;
+    eventually("the neighbour is noticed", async || sidecar.metrics().await.contains(unchanged)).await;
+    assert!(sidecar.metrics().await.contains(refused));
+
     // As a mounted ConfigMap changes: by renaming something else into its place.
     let beside = path.with_extension("new");
     std::fs::write(&beside, POLICY.replace("Enforce", "Observe")).expect("written");
