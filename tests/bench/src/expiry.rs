@@ -53,7 +53,7 @@ pub(crate) fn run(setup: &Setup, options: &Options) -> Result<String> {
         };
         expire(kind, setup, options.sessions, &rule, &mut table)?;
     }
-    Ok(table.to_string())
+    Ok(format!("{table}\nKamailio here with the {} allocator.", setup.kamailio_allocator()))
 }
 
 fn expire(kind: Kind, setup: &Setup, sessions: u64, rule: &Rule, table: &mut Table) -> Result<()> {

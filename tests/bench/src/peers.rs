@@ -100,7 +100,8 @@ impl Setup {
         Self { kamailio_allocator: Some(allocator), ..self.clone() }
     }
 
-    fn kamailio_allocator(&self) -> &str {
+    /// Kamailio's allocator.
+    pub(crate) fn kamailio_allocator(&self) -> &str {
         self.kamailio_allocator.as_deref().unwrap_or("tlsf")
     }
 
