@@ -132,10 +132,9 @@ impl PolicyFile {
     fn take(&self, path: &Path, text: &Result<String, String>, hub: &Hub) -> Reload {
         let text = text.as_ref().map_err(|error| anyhow::anyhow!("{error}"));
         let read = text.and_then(|text| parse(path, text)).and_then(|config| InForce::new(&config));
+        let old = self.in_force();
         match read {
-            Ok(new) if new.hash == self.in_force().hash && new.policy.name == self.in_force().policy.name => {
-                Reload::Unchanged
-            }
+            Ok(new) if new.hash == old.hash && new.policy.name == old.policy.name => Reload::Unchanged,
             Ok(new) => {
                 hub.set_policy(&new.policy);
                 *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = new;

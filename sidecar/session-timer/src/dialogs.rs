@@ -234,31 +234,17 @@ impl Dialogs {
 
     // Calls
 
-    fn hash(&self, call_id: &[u8]) -> u64 {
-        // The tag key goes in first: nobody outside can aim Call-IDs at one bucket.
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.config.tag_key);
-        hasher.write(call_id);
-        hasher.finish()
-    }
-
     fn find_call(&self, call_id: &[u8]) -> Option<u32> {
-        self.index.find(self.hash(call_id), |&slot| &*self.calls[slot as usize].call_id == call_id).copied()
+        let hash = call_hash(self.config.tag_key, call_id);
+        self.index.find(hash, |&slot| &*self.calls[slot as usize].call_id == call_id).copied()
     }
 
-    fn find_or_add_call(&mut self, call_id: &[u8]) -> u32 {
-        if let Some(slot) = self.find_call(call_id) {
-            return slot;
-        }
+    /// `call_id` must be that of no call.
+    fn add_call(&mut self, call_id: &[u8]) -> u32 {
         let slot = self.calls.insert(Call::new(call_id)) as u32;
-        let hash = self.hash(call_id);
         let (calls, key) = (&self.calls, self.config.tag_key);
-        self.index.insert_unique(hash, slot, |&slot| {
-            let mut hasher = DefaultHasher::new();
-            hasher.write_u64(key);
-            hasher.write(&calls[slot as usize].call_id);
-            hasher.finish()
-        });
+        let rehash = |&slot: &u32| call_hash(key, &calls[slot as usize].call_id);
+        self.index.insert_unique(rehash(&slot), slot, rehash);
         slot
     }
 
@@ -266,7 +252,7 @@ impl Dialogs {
         if !self.calls.get(slot as usize).is_some_and(Call::is_over) {
             return;
         }
-        let hash = self.hash(&self.calls[slot as usize].call_id);
+        let hash = call_hash(self.config.tag_key, &self.calls[slot as usize].call_id);
         if let Ok(entry) = self.index.find_entry(hash, |&found| found == slot) {
             entry.remove();
         }
@@ -326,6 +312,14 @@ impl Setup {
         self.log.push(self.started, now, observed, kind);
         actions.push_back(Action::Event(Event { session: None, observed, rule: self.ruling.rule, kind }));
     }
+}
+
+/// The key goes in first: nobody outside can aim Call-IDs at one bucket.
+fn call_hash(key: u64, call_id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(key);
+    hasher.write(call_id);
+    hasher.finish()
 }
 
 fn slot_of(id: SessionId) -> usize {

@@ -116,6 +116,11 @@ pub(crate) fn join_routes<'a>(routes: impl Iterator<Item = &'a [u8]>, out: &mut 
 }
 
 impl Setup {
+    /// Is it the INVITE of that transaction?
+    pub(crate) fn is_of(&self, from: Leg, from_tag: &[u8], cseq: u32) -> bool {
+        self.from == from && self.cseq == cseq && self.caller.tag() == from_tag
+    }
+
     /// Lives on: something was heard of it.
     pub(crate) fn touch(&mut self, now: Time) {
         if !self.answered {
@@ -137,7 +142,7 @@ impl Call {
 
     /// The INVITE of that transaction, retransmitted or answered.
     pub(crate) fn setup(&mut self, from: Leg, from_tag: &[u8], cseq: u32) -> Option<&mut Setup> {
-        self.setups.iter_mut().find(|setup| setup.from == from && setup.cseq == cseq && setup.caller.tag() == from_tag)
+        self.setups.iter_mut().find(|setup| setup.is_of(from, from_tag, cseq))
     }
 
     /// Requests inside early dialogs use up CSeq numbers that a later BYE must not use again. False when it belongs to

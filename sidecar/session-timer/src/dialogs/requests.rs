@@ -98,7 +98,7 @@ impl Dialogs {
             Judged::Goes(offer) => {
                 setup.offer = offer;
                 setup.touch(now);
-                let call = self.find_or_add_call(call_id);
+                let call = known.unwrap_or_else(|| self.add_call(call_id));
                 let setups = &mut self.calls[call as usize].setups;
                 setups.reserve_exact(1);
                 setups.push(setup);

@@ -9,7 +9,7 @@ use crate::bye::Bye;
 use crate::identity::{Identity, Party};
 use crate::session::{LegState, Session, Timer};
 use crate::setup::{contact_uri, join_routes, target_of};
-use crate::{EndCause, EventKind, Flow, Leg, LimitKind, Mode, SessionId, Time};
+use crate::{EndCause, EventKind, Flow, Leg, LimitKind, SessionId, Time};
 
 /// How many Record-Route values the owner adds to an INVITE: one for each side (RFC 5658).
 pub const RECORD_ROUTES: usize = 2;
@@ -95,9 +95,8 @@ impl Dialogs {
         match answer.status {
             ..200 => setup.touch(now),
             200..300 => {
-                let acts = setup.ruling.policy.mode == Mode::Enforce;
-                let offer = setup.offer;
-                let conclusion = conclude(offer, setup.ruling.timers().min_se_s(), message.session_expires());
+                let acts = !setup.ruling.observes();
+                let conclusion = conclude(setup.offer, setup.ruling.timers().min_se_s(), message.session_expires());
                 if acts {
                     complete(message, conclusion, edits);
                 }
@@ -112,13 +111,8 @@ impl Dialogs {
                     let kind = rejection_seen(message, answer.by.other());
                     setup.tell(now, kind, &mut self.actions);
                 }
-                let call_state = &mut self.calls[call as usize];
-                call_state.setups.retain(|setup| {
-                    setup.answered
-                        || setup.from != answer.by.other()
-                        || setup.cseq != answer.cseq
-                        || setup.caller.tag() != answer.from_tag
-                });
+                let setups = &mut self.calls[call as usize].setups;
+                setups.retain(|setup| setup.answered || !setup.is_of(answer.by.other(), answer.from_tag, answer.cseq));
                 self.drop_call_if_over(call);
             }
         }
