@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Header, HeaderName, Message};
+use crate::{Header, HeaderName, Message, lex};
 
 /// A list of edits against the bytes of one message. Edits may be added in any order; ranges must not overlap; several
 /// inserts at one offset keep the order in which they were added. `Content-Length` is never touched: bodies are not
@@ -77,6 +77,37 @@ impl Edits {
         let at = header.value_start + header.value.len();
         let follows = !header.value.is_empty() || self.ops.iter().any(|(range, _)| *range == span(&(at..at)));
         self.insert(at, &[if follows { b", " } else { gap(message, &header) }, token]);
+    }
+
+    /// Remove every line of `name`.
+    pub fn remove_header(&mut self, message: &Message, name: HeaderName) {
+        message.all(name).for_each(|header| self.remove(header.line_start..header.line_end));
+    }
+
+    /// Remove `token` from a comma list, with the lines that have nothing else.
+    pub fn remove_token(&mut self, message: &Message, name: HeaderName, token: &str) {
+        let is_token = |element: &[u8]| lex::same(element, token.as_bytes());
+        for header in message.all(name) {
+            let mut last_kept = None;
+            let mut first_dropped = None;
+            for (at, element) in header.elements() {
+                match (is_token(element), first_dropped) {
+                    (true, None) => first_dropped = Some(at),
+                    (true, Some(_)) => {}
+                    (false, Some(dropped)) => {
+                        self.remove(dropped..at);
+                        (first_dropped, last_kept) = (None, Some(at + element.len()));
+                    }
+                    (false, None) => last_kept = Some(at + element.len()),
+                }
+            }
+            match (first_dropped, last_kept) {
+                (None, _) => {}
+                (Some(_), None) => self.remove(header.line_start..header.line_end),
+                // With the comma before it.
+                (Some(_), Some(kept)) => self.remove(kept..header.value_start + header.value.len()),
+            }
+        }
     }
 
     /// Remove the first `count` elements of a comma list, dropping lines that become empty.
@@ -180,6 +211,34 @@ mod tests {
             edits.insert(lines[0].line_start, &[b"M: 0\r\n"]);
         });
         assert_eq!(out, "M: 0\r\nN: 1\r\nN: 2\r\nB: two\r\n");
+    }
+
+    #[test]
+    fn a_token_is_removed_wherever_it_stands_and_nothing_else() {
+        let without =
+            |headers: &str| edited(headers, |message, edits| edits.remove_token(message, HeaderName::Require, "timer"));
+        for (headers, expected) in [
+            ("Require: timer\r\n", ""),
+            ("Require: TIMER, timer\r\nA: 1\r\n", "A: 1\r\n"),
+            ("Require: timer , 100rel\r\n", "Require: 100rel\r\n"),
+            ("Require: 100rel,\r\n timer\r\n", "Require: 100rel\r\n"),
+            ("Require: 100rel, timer, timer,precondition\r\n", "Require: 100rel, precondition\r\n"),
+            ("Require: timer, a, timer, b, timer\r\n", "Require: a, b\r\n"),
+            ("Require: timers, x-timer\r\n", "Require: timers, x-timer\r\n"),
+            ("Require: timer\r\nRequire: path\r\n", "Require: path\r\n"),
+            ("Supported: timer\r\n", "Supported: timer\r\n"),
+            ("Require:\r\n", "Require:\r\n"),
+        ] {
+            assert_eq!(without(headers), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn all_lines_of_a_header_are_removed() {
+        let out = edited("Min-SE: 90\r\nA: 1\r\nmin-se:\r\n 120\r\n", |message, edits| {
+            edits.remove_header(message, HeaderName::MinSe);
+        });
+        assert_eq!(out, "A: 1\r\n");
     }
 
     #[test]

@@ -54,9 +54,45 @@ impl<'b> CSeq<'b> {
     }
 }
 
+/// `RAck: response-number number method` (RFC 3262 §7.2): the reliable provisional a PRACK acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RAck<'b> {
+    /// The RSeq acknowledged.
+    pub response_number: u32,
+    /// The CSeq of the request that the provisional answers.
+    pub cseq: CSeq<'b>,
+    /// Byte offset in the value of the CSeq's number.
+    pub cseq_at: usize,
+}
+
+impl<'b> RAck<'b> {
+    /// From a raw value such as `776656 1 INVITE`. Malformed: as [`CSeq::parse`], or no response number.
+    pub fn parse(value: &'b [u8]) -> Result<RAck<'b>, ValueError> {
+        let digits = lex::span(value, lex::DIGIT);
+        let response_number = lex::number(&value[..digits]).ok_or(ValueError::Malformed)?;
+        let cseq = lex::trim_start(&value[digits..]);
+        let cseq_at = value.len() - cseq.len();
+        if cseq_at == digits {
+            return Err(ValueError::Malformed);
+        }
+        Ok(RAck { response_number, cseq: CSeq::parse(cseq)?, cseq_at })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rack_reads_both_numbers_over_a_fold() {
+        let value = b"776656\r\n 19 INVITE";
+        let rack = RAck::parse(value).unwrap();
+        assert_eq!((rack.response_number, rack.cseq.number, rack.cseq.method), (776_656, 19, Method::Invite));
+        assert!(value[rack.cseq_at..].starts_with(b"19"));
+        for bad in ["", "1", "1 2", "1 INVITE", "x 1 INVITE", "12INVITE"] {
+            assert_eq!(RAck::parse(bad.as_bytes()), Err(ValueError::Malformed), "{bad}");
+        }
+    }
 
     #[test]
     fn cseq_reads_number_and_method_over_a_fold() {
