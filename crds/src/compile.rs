@@ -6,9 +6,12 @@ use ipnet::IpNet;
 use kube::core::Selector;
 
 use crate::{
+    annotation,
     config::{CompiledMatch, CompiledRule, SidecarConfig},
     policy::{self, Rule, RuleMatch, SessionPolicy},
-    timers::{LEAST_MIN_SE, Margin, TimerOverrides, Timers},
+    timers::{
+        Credentials, LEAST_MIN_SE, MAX_OBJECT_NAME, MAX_PATH, Margin, TimerOverrides, Timers, is_path, is_secret_name,
+    },
 };
 
 /// Something in a policy that cannot stand.
@@ -46,7 +49,9 @@ pub fn compile(policy: &SessionPolicy) -> Result<SidecarConfig, Vec<Violation>> 
         return Err(found.0);
     }
     let generation = policy.metadata.generation.unwrap_or(0);
-    Ok(SidecarConfig::new(name, generation, spec.mode, spec.timers.clone(), rules))
+    let config = SidecarConfig::new(name, generation, spec.mode, spec.timers.clone(), rules);
+    check_size(&config, &mut found);
+    if found.0.is_empty() { Ok(config) } else { Err(found.0) }
 }
 
 /// The violations of a config that did not come from [`compile`] in this process.
@@ -60,15 +65,29 @@ pub(crate) fn check_config(config: &SidecarConfig) -> Vec<Violation> {
 }
 
 #[derive(Default)]
-struct Violations(Vec<Violation>);
+pub(crate) struct Violations(Vec<Violation>);
 
 impl Violations {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn into_vec(self) -> Vec<Violation> {
+        self.0
+    }
+
+    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Violation { path: path.into(), message: message.into() });
     }
 }
 
-fn check_policy_name(name: &str, found: &mut Violations) {
+/// Only rules can make a config this long.
+fn check_size(config: &SidecarConfig, found: &mut Violations) {
+    if let Some(excess) = annotation::excess(config) {
+        let message = format!(
+            "too long by {excess} bytes for the annotation of a pod; use fewer or shorter entries to match, or two policies"
+        );
+        found.add("spec.rules", message);
+    }
+}
+
+pub(crate) fn check_policy_name(name: &str, found: &mut Violations) {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     if name.is_empty() {
         found.add("metadata.name", "a policy needs a name");
@@ -185,10 +204,11 @@ struct Given {
     min_se: bool,
     max_min_se: bool,
     margin: bool,
+    credentials: bool,
 }
 
 impl Given {
-    const ALL: Self = Self { session_expires: true, min_se: true, max_min_se: true, margin: true };
+    const ALL: Self = Self { session_expires: true, min_se: true, max_min_se: true, margin: true, credentials: true };
 
     /// A default may have been written or not, but it is never what breaks a policy.
     fn in_policy(timers: &Timers) -> Self {
@@ -198,6 +218,7 @@ impl Given {
             min_se: timers.min_se != default.min_se,
             max_min_se: timers.max_min_se != default.max_min_se,
             margin: timers.expiry.margin != default.expiry.margin,
+            credentials: true,
         }
     }
 
@@ -207,6 +228,7 @@ impl Given {
             min_se: timers.min_se.is_some(),
             max_min_se: timers.max_min_se.is_some(),
             margin: timers.expiry.margin.is_some(),
+            credentials: timers.credentials.is_some(),
         }
     }
 }
@@ -226,6 +248,9 @@ fn check_timers(path: &str, timers: &Timers, given: Given, found: &mut Violation
             found.add(format!("{path}.minSE"), format!("{min_se} is above {name}, which is {value}"));
         }
     }
+    if let Some(credentials) = timers.credentials.as_ref().filter(|_| given.credentials) {
+        check_credentials(&format!("{path}.credentials"), credentials, found);
+    }
     let Margin::Fixed(margin) = timers.expiry.margin else { return };
     if margin >= session_expires && given.margin {
         let message = format!("{margin} is not below sessionExpires, which is {session_expires}");
@@ -233,5 +258,18 @@ fn check_timers(path: &str, timers: &Timers, given: Given, found: &mut Violation
     } else if margin >= session_expires && given.session_expires {
         let message = format!("{session_expires} is not above expiry.margin, which is {margin}");
         found.add(format!("{path}.sessionExpires"), message);
+    }
+}
+
+fn check_credentials(path: &str, credentials: &Credentials, found: &mut Violations) {
+    match credentials {
+        Credentials::SecretName(name) if !is_secret_name(name) => found.add(
+            format!("{path}.secretName"),
+            format!("not a name of a Secret: use at most {MAX_OBJECT_NAME} of a-z, 0-9, and - and . inside"),
+        ),
+        Credentials::File(file) if !is_path(file) => {
+            found.add(format!("{path}.file"), format!("not an absolute path of at most {MAX_PATH} characters"));
+        }
+        Credentials::SecretName(_) | Credentials::File(_) => {}
     }
 }

@@ -1,19 +1,48 @@
 //! SidecarConfig: what a sidecar obeys, compiled from a policy.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
     policy::{Direction, Mode},
-    timers::Timers,
+    status::SidecarConfigStatus,
+    timers::{Credentials, Timers},
 };
 
 /// A policy with everything resolved: no inheritance is left, and all of it was found valid.
 ///
-/// In a file it is the `spec` of an object of kind `SidecarConfig`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// In a file and in Kubernetes it is the `spec` of an object of kind `SidecarConfig`, for which operators have the type
+/// [`SidecarConfigObject`]. Its short name is not sc: that is a StorageClass.
+#[derive(Clone, Debug, PartialEq, Eq, CustomResource, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sipwarden.dev",
+    version = "v1alpha1",
+    kind = "SidecarConfig",
+    root = "SidecarConfigObject",
+    plural = "sidecarconfigs",
+    namespaced,
+    shortname = "scfg",
+    category = "sipwarden",
+    derive = "PartialEq",
+    doc = "What the sidecars of one workload obey, written by the operator from the SessionPolicy in force for it.",
+    status = "SidecarConfigStatus",
+    selectable = ".spec.policy",
+    selectable = ".spec.mode",
+    selectable = ".spec.hash",
+    printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".spec.policy"}"#,
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
+    printcolumn = r#"{"name":"Hash","type":"string","jsonPath":".spec.hash"}"#,
+    printcolumn = r#"{"name":"Pods","type":"integer","jsonPath":".status.pods"}"#,
+    printcolumn = r#"{"name":"In Step","type":"integer","jsonPath":".status.inStep"}"#,
+    printcolumn = r#"{"name":"Sessions","type":"integer","jsonPath":".status.sessions","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[schemars(description = "A policy with everything resolved: no inheritance is left, and all of it was found valid.")]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SidecarConfig {
     /// The name of the policy this was compiled from.
@@ -89,6 +118,16 @@ impl SidecarConfig {
     pub(crate) fn new(policy: &str, generation: i64, mode: Mode, timers: Timers, rules: Vec<CompiledRule>) -> Self {
         let hash = hash(mode, &timers, &rules);
         Self { policy: policy.to_owned(), generation, hash, mode, timers, rules }
+    }
+
+    /// The Secrets that its credentials name, which have to be mounted beside the sidecar.
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let timers = self.rules.iter().map(|rule| &rule.timers).chain([&self.timers]);
+        let names = timers.filter_map(|timers| match timers.credentials.as_ref()? {
+            Credentials::SecretName(name) => Some(name.as_str()),
+            Credentials::File(_) => None,
+        });
+        names.collect()
     }
 }
 

@@ -33,6 +33,11 @@ impl Duration {
         self.0
     }
 
+    /// A third of it, in whole seconds.
+    pub(crate) const fn third(self) -> Self {
+        Self(self.0 / 3)
+    }
+
     pub(crate) const fn constant(secs: u32) -> Self {
         assert!(secs <= Self::MAX.0);
         Self(secs)

@@ -1,27 +1,23 @@
-//! Reading a policy from a file, with every fault told by line and field.
+//! Reading objects from a file, with every fault told by line and field: one that a sidecar shall obey ([`load`]), or all
+//! there are to judge them ([`lint`]).
 //!
 //! YAML becomes JSON first and types second, as on the way through `kubectl apply`, so that a file which loads here means
 //! the same there.
 
+mod object;
 mod shape;
 mod tree;
 
 use std::{borrow::Cow, fmt};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::CustomResourceExt;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
-use serde_path_to_error::Segment;
+use serde_json::Value;
 use serde_saphyr::{Location, UserMessageFormatter, localizer::Localizer};
 
-use self::tree::{Index, Node, join};
-use crate::{
-    API_VERSION,
-    compile::{Violation, check_config, compile},
-    config::SidecarConfig,
-    policy::SessionPolicy,
+use self::{
+    object::{ANY_KIND, OBEYED_KINDS, Object},
+    tree::{Index, Node},
 };
+use crate::{API_VERSION, compile::Violation, config::SidecarConfig, policy::SessionPolicy};
 
 /// What a file held.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +50,12 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    pub(crate) fn of_document(message: &str) -> Self {
+        Self { line: Some(1), column: Some(1), path: String::new(), message: message.to_owned() }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.line, self.path.as_str()) {
@@ -77,9 +79,53 @@ pub fn load(text: &str) -> Result<Loaded, Vec<Problem>> {
     let node: Node = serde_saphyr::from_str(text).map_err(|error| vec![syntax_problem(&error)])?;
     let (value, index) = node.into_json();
     let mut faults = Faults { index, problems: Vec::new() };
-    let loaded = load_object(value, &mut faults);
+    let loaded = match object::read(value, &OBEYED_KINDS, &mut faults) {
+        Some(Object::SessionPolicy(policy, config)) => Some(Loaded::Policy(policy, config)),
+        Some(Object::SidecarConfig(config)) => Some(Loaded::Config(config)),
+        Some(Object::ClusterSessionPolicy) | None => None,
+    };
     faults.problems.sort_by_key(|problem| problem.line);
     loaded.filter(|_| faults.problems.is_empty()).ok_or(faults.problems)
+}
+
+/// What [`lint`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Linted {
+    /// How many objects are ours and were judged.
+    pub judged: usize,
+    /// How many objects belong to other API groups.
+    pub skipped: usize,
+    /// The faults in the order of lines.
+    pub problems: Vec<Problem>,
+}
+
+/// Judges every SessionPolicy, ClusterSessionPolicy and SidecarConfig in a file of YAML documents, as the operator would.
+pub fn lint(text: &str) -> Linted {
+    let nodes: Vec<Node> = match serde_saphyr::from_multiple(text) {
+        Ok(nodes) => nodes,
+        Err(error) => return Linted { problems: vec![syntax_problem(&error)], ..Linted::default() },
+    };
+    let mut linted = Linted::default();
+    for node in nodes {
+        let (value, index) = node.into_json();
+        if is_foreign(&value) {
+            linted.skipped += 1;
+            continue;
+        }
+        linted.judged += 1;
+        let mut faults = Faults { index, problems: Vec::new() };
+        object::read(value, &ANY_KIND, &mut faults);
+        faults.problems.sort_by_key(|problem| problem.line);
+        linted.problems.append(&mut faults.problems);
+    }
+    linted
+}
+
+/// Whether it is an object of another API group.
+fn is_foreign(value: &Value) -> bool {
+    let group = API_VERSION.split_once('/').map(|(group, _)| group);
+    let written = value["apiVersion"].as_str().map(|version| version.split_once('/').map_or("", |(group, _)| group));
+    value["kind"].is_string() && written.is_some() && written != group
 }
 
 /// Problems found so far, and where the fields they are about stand.
@@ -99,72 +145,6 @@ impl Faults {
             self.add(violation.path, violation.message);
         }
     }
-}
-
-/// An object without its `apiVersion` and `kind`, which were judged before.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigObject {
-    #[serde(default, rename = "metadata")]
-    _metadata: ObjectMeta,
-    spec: SidecarConfig,
-}
-
-/// None only with at least one fault added.
-fn load_object(value: Value, faults: &mut Faults) -> Option<Loaded> {
-    let Value::Object(mut object) = value else {
-        faults.add("", "expected a SessionPolicy with apiVersion, kind, metadata and spec");
-        return None;
-    };
-    if object.remove("apiVersion").as_ref().and_then(Value::as_str) != Some(API_VERSION) {
-        faults.add("apiVersion", format!("expected {API_VERSION}"));
-    }
-    match object.remove("kind").as_ref().and_then(Value::as_str) {
-        Some("SessionPolicy") => load_policy(object.into(), faults),
-        Some("SidecarConfig") => {
-            let object: ConfigObject = typed(object.into(), faults)?;
-            faults.add_all(check_config(&object.spec));
-            Some(Loaded::Config(object.spec))
-        }
-        _ => {
-            faults.add("kind", "expected SessionPolicy or SidecarConfig");
-            None
-        }
-    }
-}
-
-fn load_policy(object: Value, faults: &mut Faults) -> Option<Loaded> {
-    shape::check(&object, &policy_schema(), "", faults);
-    if !faults.problems.is_empty() {
-        return None;
-    }
-    let policy: SessionPolicy = typed(object, faults)?;
-    let config = compile(&policy).map_err(|violations| faults.add_all(violations)).ok()?;
-    Some(Loaded::Policy(Box::new(policy), config))
-}
-
-/// The schema in the definition, which says nothing about `metadata`: the API server knows that itself.
-fn policy_schema() -> Value {
-    let version = SessionPolicy::crd().spec.versions.remove(0);
-    let schema = version.schema.and_then(|schema| schema.open_api_v3_schema);
-    let mut schema = serde_json::to_value(schema).expect("a schema is JSON");
-    schema["properties"]["metadata"] = json!({ "type": "object" });
-    schema["required"] = json!(["metadata", "spec"]);
-    schema
-}
-
-fn typed<T: DeserializeOwned>(value: Value, faults: &mut Faults) -> Option<T> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| faults.add(field_path(error.path()), error.inner().to_string()))
-        .ok()
-}
-
-fn field_path(path: &serde_path_to_error::Path) -> String {
-    path.iter().fold(String::new(), |path, segment| match segment {
-        Segment::Seq { index } => format!("{path}[{index}]"),
-        Segment::Map { key } => join(&path, key),
-        Segment::Enum { .. } | Segment::Unknown => path,
-    })
 }
 
 fn syntax_problem(error: &serde_saphyr::Error) -> Problem {

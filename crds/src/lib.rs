@@ -1,5 +1,6 @@
-//! sipwarden's Kubernetes API: what a person asks for ([`SessionPolicy`]), what a sidecar obeys ([`SidecarConfig`]), and
-//! the pure step from one to the other ([`compile`]).
+//! sipwarden's Kubernetes API: what a person asks for ([`SessionPolicy`]), what a sidecar obeys ([`SidecarConfig`]), what
+//! the owner of the cluster allows ([`ClusterSessionPolicy`]), and the pure steps between them: [`choose`] the policy of a
+//! pod, [`compile`] it, [`bound`] the result, write it [`to_annotation`].
 //!
 //! The same YAML is applied to a cluster and given to a sidecar as a file: [`file::load`] reads it and says what is wrong
 //! by line and field. The API server judges with the schema and CEL rules generated from these types, [`compile`] judges
@@ -7,19 +8,33 @@
 //!
 //! Nothing here does IO, and the Kubernetes client is not among the dependencies.
 
+mod annotation;
+mod bound;
+mod choose;
+mod cluster;
 mod compile;
+mod condition;
 mod config;
 mod duration;
 pub mod file;
 mod policy;
+mod selector;
+mod status;
 mod timers;
 
+pub use annotation::{CONFIG_ANNOTATION, MAX_ANNOTATION, from_annotation, to_annotation};
+pub use bound::{Clamp, bound};
+pub use choose::{choose, precedence};
+pub use cluster::{ClusterSessionPolicy, ClusterSessionPolicySpec, DurationBounds, ModeBounds, TimerBounds};
 pub use compile::{Violation, compile};
-pub use config::{CompiledMatch, CompiledRule, SidecarConfig};
+pub use condition::{Acceptance, Judgement, Programming};
+pub use config::{CompiledMatch, CompiledRule, SidecarConfig, SidecarConfigObject};
 pub use duration::{Duration, ParseDurationError};
 pub use policy::{Direction, Mode, Rule, RuleMatch, SessionPolicy, SessionPolicySpec};
+pub use status::{ClusterSessionPolicyStatus, MAX_CLAMPS, PodCounts, SessionPolicyStatus, SidecarConfigStatus};
 pub use timers::{
-    BelowMinSe, Expiry, ExpiryAction, ExpiryOverrides, Malformed, Margin, Refresher, TimerOverrides, Timers,
+    ActForApp, AppProbe, BelowMinSe, Credentials, Expiry, ExpiryAction, ExpiryOverrides, Jitter, Malformed, Margin,
+    RefreshMethod, Refresher, TimerOverrides, Timers, WithoutPeerSupport,
 };
 
 /// `apiVersion` of every kind in this crate.

@@ -5,12 +5,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     is_default,
+    selector::label_selector,
+    status::SessionPolicyStatus,
     timers::{TimerOverrides, Timers},
 };
 
@@ -33,8 +35,16 @@ pub(crate) const MAX_USER_AGENT: usize = 128;
     category = "sipwarden",
     derive = "PartialEq",
     doc = "One policy for the SIP session timers (RFC 4028) of the pods it selects.",
+    status = "SessionPolicyStatus",
+    selectable = ".spec.mode",
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Interval","type":"string","jsonPath":".spec.timers.sessionExpires"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type=='Accepted')].status"}"#,
+    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type=='Programmed')].status"}"#,
+    printcolumn = r#"{"name":"Pods","type":"integer","jsonPath":".status.pods.matched"}"#,
+    printcolumn = r#"{"name":"In Step","type":"integer","jsonPath":".status.pods.inStep","priority":1}"#,
+    printcolumn = r#"{"name":"Sessions","type":"integer","jsonPath":".status.sessions","priority":1}"#,
+    printcolumn = r#"{"name":"Priority","type":"integer","jsonPath":".spec.priority","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -43,10 +53,11 @@ pub struct SessionPolicySpec {
     /// The pods of this namespace that the policy is for; all of them if left out. A sidecar that reads the policy from a
     /// file obeys it whatever is selected. Example: matchLabels: {app: asterisk}.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "pod_selector")]
+    #[schemars(schema_with = "label_selector")]
     pub pod_selector: Option<LabelSelector>,
 
-    /// Which policy is in force for a pod that several select: the one with the highest number, then the oldest.
+    /// Which policy is in force for a pod that several select: the one with the highest number, then the oldest, then the
+    /// first by name. Example: 10.
     pub priority: i32,
 
     /// Enforce rejects, inserts, selects refreshers and ends calls as the policy says. Observe changes nothing and counts
@@ -172,42 +183,4 @@ fn rules_over_rules() -> Value {
             "fieldPath": ".rules",
         },
     ])
-}
-
-/// The schema of a LabelSelector with the bounds that Kubernetes' own type leaves out.
-fn pod_selector(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "properties": {
-            "matchLabels": {
-                "description": "Labels that a pod must have, each with exactly this value.",
-                "type": "object",
-                "maxProperties": 32,
-                "additionalProperties": { "type": "string", "maxLength": 63 },
-            },
-            "matchExpressions": {
-                "description": "Conditions on labels that a pod must meet, all of them.",
-                "type": "array",
-                "maxItems": 32,
-                "items": {
-                    "type": "object",
-                    "required": ["key", "operator"],
-                    "properties": {
-                        "key": { "description": "The label's name.", "type": "string", "maxLength": 317 },
-                        "operator": {
-                            "description": "How the label's value relates to values.",
-                            "type": "string",
-                            "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
-                        },
-                        "values": {
-                            "description": "Values for In and NotIn; none for Exists and DoesNotExist.",
-                            "type": "array",
-                            "maxItems": 64,
-                            "items": { "type": "string", "maxLength": 63 },
-                        },
-                    },
-                },
-            },
-        },
-    })
 }

@@ -2,15 +2,20 @@
 //!
 //! The doc comments of fields are what `kubectl explain` prints.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+mod credentials;
+mod expiry;
+mod refresh;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    duration::{Duration, FromText, ParseDurationError},
-    is_default,
+pub(crate) use self::credentials::{MAX_OBJECT_NAME, MAX_PATH, is_path, is_secret_name};
+pub use self::{
+    credentials::Credentials,
+    expiry::{Expiry, ExpiryAction, ExpiryOverrides, Margin},
+    refresh::{ActForApp, AppProbe, Jitter, RefreshMethod, WithoutPeerSupport},
 };
+use crate::{duration::Duration, is_default};
 
 /// The least session interval and Min-SE there may be (RFC 4028 §4).
 pub(crate) const LEAST_MIN_SE: Duration = Duration::constant(90);
@@ -69,6 +74,33 @@ pub struct Timers {
     /// call has a timer only if the answer names one; Reject answers it with 400.
     pub malformed: Malformed,
 
+    /// How the sidecar refreshes a session. Auto is UPDATE without a body where the peer allows UPDATE, else a re-INVITE
+    /// with the session description in force; Update and ReInvite are that one alone.
+    pub refresh_method: RefreshMethod,
+
+    /// By how many percent of the time to a refresh it may come earlier, at random, so that calls which began together
+    /// are not all refreshed together; 0 to 50. Example: 10, which refreshes an interval of 30m after 13m30s to 15m.
+    pub refresh_jitter: Jitter,
+
+    /// Whether the sidecar negotiates and refreshes in the application's place. Auto does so for an application that
+    /// does not say Supported: timer; Always does so for one that does as well, and takes the application's own timer
+    /// headers out; Never leaves timers to the application.
+    pub act_for_app: ActForApp,
+
+    /// What happens to a call of which neither side knows timers. Refresh refreshes the other party all the same, which
+    /// any of them answers, so that a dead call is found; Skip leaves the call without a timer.
+    pub without_peer_support: WithoutPeerSupport,
+
+    /// How the application is asked whether it still has a call before the call is refreshed for it. Options is an
+    /// OPTIONS inside the dialog; None asks nothing, so that a call which the application forgot may be kept alive.
+    pub app_probe: AppProbe,
+
+    /// What a 401 or 407 to a refresh of the sidecar's own is answered with. Without it the challenge stands, and is
+    /// reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Credentials")]
+    pub credentials: Option<Credentials>,
+
     /// What happens when nobody refreshes a session in time.
     pub expiry: Expiry,
 }
@@ -112,6 +144,36 @@ pub struct TimerOverrides {
     #[schemars(with = "Malformed")]
     pub malformed: Option<Malformed>,
 
+    /// Instead of the policy's refreshMethod: Auto, Update or ReInvite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RefreshMethod")]
+    pub refresh_method: Option<RefreshMethod>,
+
+    /// Instead of the policy's refreshJitter, in percent from 0 to 50. Example: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Jitter")]
+    pub refresh_jitter: Option<Jitter>,
+
+    /// Instead of the policy's actForApp: Auto, Always or Never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ActForApp")]
+    pub act_for_app: Option<ActForApp>,
+
+    /// Instead of the policy's withoutPeerSupport: Refresh or Skip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WithoutPeerSupport")]
+    pub without_peer_support: Option<WithoutPeerSupport>,
+
+    /// Instead of the policy's appProbe: Options or None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AppProbe")]
+    pub app_probe: Option<AppProbe>,
+
+    /// Instead of the policy's credentials, whole. Example: secretName: trunk-a.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Credentials")]
+    pub credentials: Option<Credentials>,
+
     /// Instead of the policy's expiry; each of its fields alone.
     #[serde(skip_serializing_if = "is_default")]
     pub expiry: ExpiryOverrides,
@@ -153,54 +215,6 @@ pub enum Malformed {
     Reject,
 }
 
-/// What happens when nobody refreshes a session in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Expiry {
-    /// Bye ends the call on both sides; Report only counts and logs it.
-    pub action: ExpiryAction,
-
-    /// How long before the end of the session interval a session that was not refreshed is given up. Rfc4028 is 32s or a
-    /// third of the interval, whichever is less; else a duration, of which never more counts than a third of the
-    /// interval. Example: 5s, for phones that refresh late.
-    pub margin: Margin,
-}
-
-/// The settings of [`Expiry`] that a rule sets otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ExpiryOverrides {
-    /// Instead of the policy's action: Bye or Report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "ExpiryAction")]
-    pub action: Option<ExpiryAction>,
-
-    /// Instead of the policy's margin: Rfc4028 or a duration. Example: 5s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Margin")]
-    pub margin: Option<Margin>,
-}
-
-/// What is done to a session that expired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ExpiryAction {
-    /// BYE to both legs.
-    #[default]
-    Bye,
-    /// It is counted and logged; the call goes on.
-    Report,
-}
-
-/// How long before the end of the interval a session without refresh is given up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Margin {
-    /// The lesser of 32 seconds and a third of the session interval (RFC 4028 §10).
-    #[default]
-    Rfc4028,
-    /// This long.
-    Fixed(Duration),
-}
-
 impl Default for Timers {
     fn default() -> Self {
         Self {
@@ -210,6 +224,12 @@ impl Default for Timers {
             below_min_se: BelowMinSe::default(),
             refresher: Refresher::default(),
             malformed: Malformed::default(),
+            refresh_method: RefreshMethod::default(),
+            refresh_jitter: Jitter::default(),
+            act_for_app: ActForApp::default(),
+            without_peer_support: WithoutPeerSupport::default(),
+            app_probe: AppProbe::default(),
+            credentials: None,
             expiry: Expiry::default(),
         }
     }
@@ -225,54 +245,16 @@ impl TimerOverrides {
             below_min_se: self.below_min_se.unwrap_or(inherited.below_min_se),
             refresher: self.refresher.unwrap_or(inherited.refresher),
             malformed: self.malformed.unwrap_or(inherited.malformed),
+            refresh_method: self.refresh_method.unwrap_or(inherited.refresh_method),
+            refresh_jitter: self.refresh_jitter.unwrap_or(inherited.refresh_jitter),
+            act_for_app: self.act_for_app.unwrap_or(inherited.act_for_app),
+            without_peer_support: self.without_peer_support.unwrap_or(inherited.without_peer_support),
+            app_probe: self.app_probe.unwrap_or(inherited.app_probe),
+            credentials: self.credentials.clone().or_else(|| inherited.credentials.clone()),
             expiry: Expiry {
                 action: self.expiry.action.unwrap_or(inherited.expiry.action),
                 margin: self.expiry.margin.unwrap_or(inherited.expiry.margin),
             },
         }
-    }
-}
-
-impl FromStr for Margin {
-    type Err = ParseDurationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "Rfc4028" { Ok(Self::Rfc4028) } else { text.parse().map(Self::Fixed) }
-    }
-}
-
-impl fmt::Display for Margin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rfc4028 => f.write_str("Rfc4028"),
-            Self::Fixed(duration) => duration.fmt(f),
-        }
-    }
-}
-
-impl Serialize for Margin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Margin {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(FromText::new("Rfc4028 or a duration such as 5s"))
-    }
-}
-
-impl JsonSchema for Margin {
-    fn schema_name() -> Cow<'static, str> {
-        "Margin".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let duration = Duration::PATTERN.trim_start_matches("^(").trim_end_matches(")$");
-        json_schema!({
-            "type": "string",
-            "pattern": format!("^(Rfc4028|{duration})$"),
-            "maxLength": Duration::MAX_LENGTH,
-        })
     }
 }

@@ -45,7 +45,8 @@ fn check_fields(fields: &Map<String, Value>, schema: &Value, path: &str, faults:
     }
 }
 
-fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+/// The words as a person lists alternatives.
+pub(super) fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let words: Vec<_> = words.collect();
     match words.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

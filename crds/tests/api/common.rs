@@ -1,10 +1,13 @@
 //! Policies out of thin air.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResourceExt, core::cel::Validator};
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::Value;
 use sipwarden_crds::{
-    BelowMinSe, Direction, Duration, Expiry, ExpiryAction, ExpiryOverrides, Malformed, Margin, Mode, Refresher, Rule,
-    RuleMatch, SessionPolicy, SessionPolicySpec, TimerOverrides, Timers,
+    ActForApp, AppProbe, BelowMinSe, Credentials, Direction, Duration, Expiry, ExpiryAction, ExpiryOverrides, Jitter,
+    Malformed, Margin, Mode, RefreshMethod, Refresher, Rule, RuleMatch, SessionPolicy, SessionPolicySpec,
+    TimerOverrides, Timers, WithoutPeerSupport,
 };
 
 /// Policies as the types allow them, with values close enough together that they often contradict each other.
@@ -98,21 +101,34 @@ fn rule_match(cidr: BoxedStrategy<String>) -> impl Strategy<Value = RuleMatch> {
 fn timers(duration: impl Fn() -> BoxedStrategy<Duration>) -> impl Strategy<Value = Timers> {
     let action = select(vec![ExpiryAction::Bye, ExpiryAction::Report]);
     let expiry = (action, margin(duration())).prop_map(|(action, margin)| Expiry { action, margin });
-    (duration(), duration(), duration(), below_min_se(), refresher(), malformed(), expiry).prop_map(
-        |(session_expires, min_se, max_min_se, below_min_se, refresher, malformed, expiry)| Timers {
-            session_expires,
-            min_se,
-            max_min_se,
-            below_min_se,
-            refresher,
-            malformed,
-            expiry,
+    let answering = (below_min_se(), refresher(), malformed(), expiry);
+    let refreshing = (refresh_method(), jitter(), act_for_app(), without_peer_support(), app_probe(), credentials());
+    (duration(), duration(), duration(), answering, refreshing).prop_map(
+        |(session_expires, min_se, max_min_se, answering, refreshing)| {
+            let (below_min_se, refresher, malformed, expiry) = answering;
+            let (refresh_method, refresh_jitter, act_for_app, without_peer_support, app_probe, credentials) =
+                refreshing;
+            Timers {
+                session_expires,
+                min_se,
+                max_min_se,
+                below_min_se,
+                refresher,
+                malformed,
+                refresh_method,
+                refresh_jitter,
+                act_for_app,
+                without_peer_support,
+                app_probe,
+                credentials,
+                expiry,
+            }
         },
     )
 }
 
 fn overrides(duration: impl Fn() -> BoxedStrategy<Duration>) -> impl Strategy<Value = TimerOverrides> {
-    let given = vec(any::<bool>(), 8);
+    let given = vec(any::<bool>(), 13);
     (timers(duration), given).prop_map(|(timers, given)| TimerOverrides {
         session_expires: given[0].then_some(timers.session_expires),
         min_se: given[1].then_some(timers.min_se),
@@ -120,6 +136,12 @@ fn overrides(duration: impl Fn() -> BoxedStrategy<Duration>) -> impl Strategy<Va
         below_min_se: given[3].then_some(timers.below_min_se),
         refresher: given[4].then_some(timers.refresher),
         malformed: given[5].then_some(timers.malformed),
+        refresh_method: given[8].then_some(timers.refresh_method),
+        refresh_jitter: given[9].then_some(timers.refresh_jitter),
+        act_for_app: given[10].then_some(timers.act_for_app),
+        without_peer_support: given[11].then_some(timers.without_peer_support),
+        app_probe: given[12].then_some(timers.app_probe),
+        credentials: timers.credentials,
         expiry: ExpiryOverrides {
             action: given[6].then_some(timers.expiry.action),
             margin: given[7].then_some(timers.expiry.margin),
@@ -142,4 +164,56 @@ fn refresher() -> impl Strategy<Value = Refresher> {
 
 fn malformed() -> impl Strategy<Value = Malformed> {
     select(vec![Malformed::Forward, Malformed::Reject])
+}
+
+fn refresh_method() -> impl Strategy<Value = RefreshMethod> {
+    select(vec![RefreshMethod::Auto, RefreshMethod::Update, RefreshMethod::ReInvite])
+}
+
+fn jitter() -> impl Strategy<Value = Jitter> {
+    (0..=Jitter::MAX_PERCENT).prop_map(|percent| Jitter::from_percent(percent).expect("it is within the bounds"))
+}
+
+fn act_for_app() -> impl Strategy<Value = ActForApp> {
+    select(vec![ActForApp::Auto, ActForApp::Always, ActForApp::Never])
+}
+
+fn without_peer_support() -> impl Strategy<Value = WithoutPeerSupport> {
+    select(vec![WithoutPeerSupport::Refresh, WithoutPeerSupport::Skip])
+}
+
+fn app_probe() -> impl Strategy<Value = AppProbe> {
+    select(vec![AppProbe::Options, AppProbe::None])
+}
+
+fn credentials() -> impl Strategy<Value = Option<Credentials>> {
+    option::of(prop_oneof![
+        "[a-z0-9]([-a-z0-9]{0,4}[a-z0-9])?(\\.[a-z0-9]{1,4})?".prop_map(Credentials::SecretName),
+        "/\\PC{0,12}".prop_map(Credentials::File),
+    ])
+}
+
+/// Whether the timers do not contradict each other.
+pub(crate) fn holds(timers: &Timers) -> bool {
+    timers.min_se.secs() >= 90
+        && timers.session_expires >= timers.min_se
+        && timers.max_min_se >= timers.min_se
+        && match timers.expiry.margin {
+            Margin::Rfc4028 => true,
+            Margin::Fixed(margin) => margin < timers.session_expires,
+        }
+}
+
+/// The schema in a kind's definition.
+pub(crate) fn schema_of<T: CustomResourceExt>() -> Value {
+    let schema = T::crd().spec.versions.remove(0).schema.expect("it has one").open_api_v3_schema;
+    serde_json::to_value(schema).expect("a schema is JSON")
+}
+
+/// What the CEL rules of a schema say of an object; every message, none if it is valid.
+pub(crate) fn cel_verdict(schema: &Value, object: &Value) -> Vec<String> {
+    match Validator::new().validate(schema, object, None) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(|error| format!("{}: {}", error.field_path, error.message)).collect(),
+    }
 }

@@ -1,38 +1,20 @@
 //! What holds for every policy, and that the API server's CEL and compiling in Rust judge alike.
 
-mod common;
-
 use std::sync::LazyLock;
 
-use kube::{CustomResourceExt, core::cel::Validator};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sipwarden_crds::{
-    Margin, SessionPolicy, Timers, compile,
+    SessionPolicy, SessionPolicySpec, Timers, compile,
     file::{self, Loaded},
 };
 
-/// What the CEL rules of the generated definition say of a policy; every message, none if it is valid.
-fn cel_verdict(policy: &SessionPolicy) -> Vec<String> {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        let schema = SessionPolicy::crd().spec.versions.remove(0).schema.expect("it has one");
-        serde_json::to_value(schema.open_api_v3_schema).expect("a schema is JSON")
-    });
-    let object = serde_json::to_value(policy).expect("a policy is JSON");
-    match Validator::new().validate(&SCHEMA, &object, None) {
-        Ok(()) => Vec::new(),
-        Err(errors) => errors.iter().map(|error| format!("{}: {}", error.field_path, error.message)).collect(),
-    }
-}
+use crate::common::{self, any_policy, holds, valid_policy};
 
-fn holds(timers: &Timers) -> bool {
-    timers.min_se.secs() >= 90
-        && timers.session_expires >= timers.min_se
-        && timers.max_min_se >= timers.min_se
-        && match timers.expiry.margin {
-            Margin::Rfc4028 => true,
-            Margin::Fixed(margin) => margin < timers.session_expires,
-        }
+static SCHEMA: LazyLock<Value> = LazyLock::new(common::schema_of::<SessionPolicy>);
+
+fn cel_verdict(policy: &SessionPolicy) -> Vec<String> {
+    common::cel_verdict(&SCHEMA, &serde_json::to_value(policy).expect("a policy is JSON"))
 }
 
 #[test]
@@ -49,6 +31,15 @@ fn cel_and_compile_judge_each_rule_alike() {
         (json!({ "timers": { "minSE": "2h1s", "sessionExpires": "3h" } }), Some("maxMinSE is below minSE")),
         (json!({ "timers": { "expiry": { "margin": "29m59s" } } }), None),
         (json!({ "timers": { "expiry": { "margin": "30m" } } }), Some("expiry.margin is not below")),
+        (json!({ "timers": { "credentials": { "secretName": "trunk-a.carrier" } } }), None),
+        (json!({ "timers": { "credentials": { "secretName": "trunk_a" } } }), Some("not a name of a Secret")),
+        (json!({ "timers": { "credentials": { "secretName": "a..b" } } }), Some("not a name of a Secret")),
+        (json!({ "timers": { "credentials": { "secretName": "a-" } } }), Some("not a name of a Secret")),
+        (json!({ "timers": { "credentials": { "file": "/etc/sipwarden/trunk-a.yaml" } } }), None),
+        (json!({ "timers": { "credentials": { "file": "trunk-a.yaml" } } }), Some("not an absolute path")),
+        (json!({ "rules": rule(json!({ "credentials": { "secretName": "b" } })) }), None),
+        (json!({ "rules": rule(json!({ "credentials": { "secretName": "B" } })) }), Some("not a name of a Secret")),
+        (json!({ "rules": rule(json!({ "credentials": { "file": "./b" } })) }), Some("not an absolute path")),
         (json!({ "rules": rule(json!({})) }), None),
         (json!({ "rules": rule(json!({ "minSE": "10m", "expiry": {} })) }), None),
         (json!({ "rules": rule(json!({ "minSE": "60s" })) }), Some("minSE is below 90s")),
@@ -91,9 +82,26 @@ fn cel_and_compile_judge_each_rule_alike() {
     }
 }
 
+#[test]
+fn cel_and_the_types_both_want_exactly_one_place_of_credentials() {
+    let message = "credentials name exactly one place: secretName or file";
+    let mut policy = serde_json::to_value(SessionPolicy::new("p", SessionPolicySpec::default())).expect("JSON");
+    for credentials in [json!({}), json!({ "secretName": "a", "file": "/a" })] {
+        for path in ["/spec/timers", "/spec/rules/0/timers"] {
+            policy["spec"]["rules"] = json!([{ "name": "r", "match": { "direction": "Inbound" }, "timers": {} }]);
+            policy["spec"]["timers"] = serde_json::to_value(Timers::default()).expect("JSON");
+            policy.pointer_mut(path).expect("it is there")["credentials"] = credentials.clone();
+            let by_cel = common::cel_verdict(&SCHEMA, &policy);
+            assert!(matches!(&by_cel[..], [text] if text.contains(message)), "{by_cel:?}");
+            let by_types = serde_json::from_value::<SessionPolicy>(policy.clone()).expect_err("not one place");
+            assert!(by_types.to_string().contains(message), "{by_types}");
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn what_compiles_holds_every_invariant_and_pleases_cel(policy in common::any_policy()) {
+    fn what_compiles_holds_every_invariant_and_pleases_cel(policy in any_policy()) {
         // The schema's pattern judges names, not CEL.
         let names_fit = policy.spec.rules.iter().all(|rule| !matches!(rule.name.as_str(), "" | "A"));
         let by_cel = cel_verdict(&policy);
@@ -109,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn valid_policies_survive_being_printed(policy in common::valid_policy()) {
+    fn valid_policies_survive_being_printed(policy in valid_policy()) {
         let config = compile(&policy).expect("a valid policy");
         prop_assert!(holds(&config.timers) && config.rules.iter().all(|rule| holds(&rule.timers)));
         prop_assert!(cel_verdict(&policy).is_empty());
@@ -120,7 +128,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_loading_panic(
-        policy in common::valid_policy(),
+        policy in valid_policy(),
         cut in any::<prop::sample::Index>(),
         garbage in "[-:{}&*!|>%@\"'\\[\\],?#~ \t\n]{1,4}|\\PC{1,8}",
     ) {

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::json;
 use sipwarden_crds::{
-    BelowMinSe, Direction, ExpiryAction, Margin, Mode, Refresher, SidecarConfig, Timers, compile,
+    ActForApp, BelowMinSe, Credentials, Direction, ExpiryAction, Margin, Mode, RefreshMethod, Refresher, SidecarConfig,
+    Timers, compile,
     file::{self, Loaded, Problem},
 };
 
@@ -37,6 +38,8 @@ fn minimal_example_is_all_defaults() {
     assert_eq!(config.timers.min_se.secs(), 90);
     assert_eq!(config.timers.max_min_se.secs(), 7200);
     assert_eq!(config.timers.expiry.margin, Margin::Rfc4028);
+    assert_eq!(config.timers.refresh_jitter.percent(), 10);
+    assert_eq!(config.timers.credentials, None);
     assert!(config.rules.is_empty());
 }
 
@@ -49,6 +52,8 @@ fn carrier_example_resolves_what_its_rules_inherit() {
     assert_eq!((out.timers.min_se.secs(), out.timers.session_expires.secs()), (600, 3600));
     assert_eq!(out.timers.refresher, Refresher::Local);
     assert_eq!(out.timers.max_min_se, config.timers.max_min_se);
+    assert_eq!(out.timers.credentials, Some(Credentials::SecretName("trunk-a".to_owned())));
+    assert_eq!(out.timers.refresh_method, RefreshMethod::Update);
     assert_eq!(inbound.timers, Timers { refresher: Refresher::Remote, ..config.timers.clone() });
 }
 
@@ -60,6 +65,7 @@ fn mixed_phones_example_keeps_the_order_of_its_rules() {
     assert_eq!(names, ["late-phones", "old-gateways", "recorder"]);
     assert_eq!(config.rules[0].when.user_agents, ["polycom*", "yealink sip-t2?p *"]);
     assert_eq!(config.rules[1].timers.below_min_se, BelowMinSe::Raise);
+    assert_eq!(config.rules[1].timers.act_for_app, ActForApp::Always);
     assert_eq!(config.rules[2].timers.expiry.action, ExpiryAction::Report);
     assert_eq!(config.rules[2].timers.expiry.margin, Margin::Fixed("90s".parse().unwrap()));
 }
@@ -74,8 +80,9 @@ fn faults_of_fields_are_told_by_line_column_and_path() {
         (
             "spec:\n  timers: {belowMinSe: Raise}\n",
             (
-                "line 5, spec.timers.belowMinSe: unknown field; expected belowMinSE, expiry, malformed, maxMinSE, minSE, \
-                 refresher or sessionExpires",
+                "line 5, spec.timers.belowMinSe: unknown field; expected actForApp, appProbe, belowMinSE, credentials, \
+                 expiry, malformed, maxMinSE, minSE, refreshJitter, refreshMethod, refresher, sessionExpires or \
+                 withoutPeerSupport",
                 12,
             ),
         ),
@@ -99,6 +106,46 @@ fn faults_of_fields_are_told_by_line_column_and_path() {
                 7,
             ),
         ),
+        (
+            "spec:\n  timers:\n    refreshJitter: 51\n",
+            (
+                "line 6, spec.timers.refreshJitter: invalid value: integer `51`, expected a whole number of percent \
+                 from 0 to 50",
+                5,
+            ),
+        ),
+        (
+            "spec:\n  timers:\n    refreshJitter: -1\n",
+            (
+                "line 6, spec.timers.refreshJitter: invalid value: integer `-1`, expected a whole number of percent \
+                 from 0 to 50",
+                5,
+            ),
+        ),
+        (
+            "spec:\n  timers:\n    refreshJitter: 10%\n",
+            (
+                "line 6, spec.timers.refreshJitter: invalid type: string \"10%\", expected a whole number of percent \
+                 from 0 to 50",
+                5,
+            ),
+        ),
+        (
+            "spec:\n  timers:\n    credentials: {secretName: a, file: /a}\n",
+            ("line 6, spec.timers.credentials: credentials name exactly one place: secretName or file", 5),
+        ),
+        (
+            "spec:\n  timers:\n    credentials: {secretName: a_b}\n",
+            (
+                "line 6, spec.timers.credentials.secretName: not a name of a Secret: use at most 253 of a-z, 0-9, and \
+                 - and . inside",
+                19,
+            ),
+        ),
+        (
+            "spec:\n  timers: {actForApp: never}\n",
+            ("line 5, spec.timers.actForApp: expected Auto, Always or Never", 12),
+        ),
         ("spec:\n  mode: enforce\n", ("line 5, spec.mode: expected Enforce or Observe", 3)),
         ("spec:\n  mode: [Enforce]\n", ("line 5, spec.mode: expected Enforce or Observe", 3)),
         (
@@ -112,7 +159,7 @@ fn faults_of_fields_are_told_by_line_column_and_path() {
             "spec:\n  podSelector:\n    matchLabel: {app: a}\n",
             ("line 6, spec.podSelector.matchLabel: unknown field; expected matchExpressions or matchLabels", 5),
         ),
-        ("spec: {}\nspecs: {}\n", ("line 5, specs: unknown field; expected metadata or spec", 1)),
+        ("spec: {}\nspecs: {}\n", ("line 5, specs: unknown field; expected metadata, spec or status", 1)),
         ("spec:\n", ("line 4, spec: missing", 1)),
         ("", ("line 1, spec: missing", 1)),
         ("spec: {}\nmetadata: {name: q}\n", ("line 5: duplicate mapping key: metadata not allowed here", 1)),
@@ -215,7 +262,9 @@ fn a_config_that_no_compiler_made_is_refused() {
     assert_eq!(texts, ["line 1, spec.rules[1].timers.minSE: 1m is below 90s, the least RFC 4028 §4 allows"]);
 
     let text = config_file(&example("minimal")).replace("hash", "hashed");
-    assert!(problems(&text)[0].to_string().starts_with("line 1, spec.hashed: unknown field `hashed`"));
+    let texts: Vec<_> = problems(&text).iter().map(Problem::to_string).collect();
+    assert!(texts[0].starts_with("line 1, spec.hashed: unknown field; expected "), "{texts:?}");
+    assert_eq!(texts[1..], ["line 1, spec.hash: missing"]);
 }
 
 #[test]

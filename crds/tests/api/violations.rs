@@ -143,6 +143,33 @@ fn rules_need_a_name_of_their_own_and_a_condition() {
 }
 
 #[test]
+fn credentials_are_blamed_where_they_are_written_and_only_there() {
+    let name = "not a name of a Secret: use at most 253 of a-z, 0-9, and - and . inside";
+    let path = "not an absolute path of at most 1024 characters";
+    let cases = [
+        (json!({ "secretName": "" }), format!("secretName: {name}")),
+        (json!({ "secretName": "Trunk" }), format!("secretName: {name}")),
+        (json!({ "secretName": "a.-b" }), format!("secretName: {name}")),
+        (json!({ "secretName": "a".repeat(254) }), format!("secretName: {name}")),
+        (json!({ "file": "" }), format!("file: {path}")),
+        (json!({ "file": "~/trunk.yaml" }), format!("file: {path}")),
+        (json!({ "file": "/".repeat(1025) }), format!("file: {path}")),
+    ];
+    for (credentials, expected) in cases {
+        let timers = json!({ "credentials": credentials });
+        let found = violations(json!({ "timers": timers, "rules": [rule(json!({}))] }));
+        assert_eq!(found, [format!("spec.timers.credentials.{expected}")]);
+        let found = violations(json!({ "rules": [rule(timers)] }));
+        assert_eq!(found, [format!("spec.rules[0].timers.credentials.{expected}")]);
+    }
+    let longest = json!({ "secretName": "a".repeat(253) });
+    let spec =
+        json!({ "timers": { "credentials": longest }, "rules": [rule(json!({ "credentials": { "file": "/" } }))] });
+    let policy = SessionPolicy::new("p", serde_json::from_value(spec).expect("the types take it"));
+    assert!(compile(&policy).is_ok());
+}
+
+#[test]
 fn a_policy_needs_a_name_fit_for_kubernetes() {
     for (name, message) in [
         ("", "a policy needs a name"),
