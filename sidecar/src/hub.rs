@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time};
+use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time, VerbError};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -180,6 +180,33 @@ impl Hub {
     /// One session.
     pub fn session(&self, index: usize, id: SessionId) -> Option<SessionView> {
         if index < self.shards.len() { self.shard(index).dialogs().session(id) } else { None }
+    }
+
+    /// Has a session refreshed for the application now.
+    ///
+    /// # Errors
+    /// Nothing will be sent.
+    pub fn refresh_now(&self, index: usize, id: SessionId) -> Result<(), VerbError> {
+        self.ask(index, |shard, now| shard.refresh_now(now, id))
+    }
+
+    /// Has a session ended now, by BYE to both sides.
+    ///
+    /// # Errors
+    /// Nothing will be sent.
+    pub fn end_now(&self, index: usize, id: SessionId) -> Result<(), VerbError> {
+        self.ask(index, |shard, now| shard.end_now(now, id))
+    }
+
+    /// Its worker does what is asked of a shard.
+    fn ask(&self, index: usize, verb: impl FnOnce(&mut Shard, Time) -> Result<(), VerbError>) -> Result<(), VerbError> {
+        if index >= self.shards.len() {
+            return Err(VerbError::NoSuchSession);
+        }
+        let mut shard = self.shard(index);
+        verb(&mut shard, self.now())?;
+        self.arm(index, &shard);
+        Ok(())
     }
 
     /// A session keeps the policy it was negotiated by; before there is one, it is the policy in force.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sipwarden_session_timer::{
-    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, Policy, SessionId,
+    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, NoRefresh, Policy, SdpUnusable, SessionId,
 };
 use tracing::{Level, debug, info, warn};
 
@@ -89,6 +89,27 @@ pub fn cause_name(cause: EndCause) -> &'static str {
         EndCause::Expired => "Expired",
         EndCause::Response(_) => "Response",
         EndCause::Forgotten => "Forgotten",
+        EndCause::RefreshFailed(_) => "RefreshFailed",
+        EndCause::AppGone => "AppGone",
+        EndCause::Requested => "Requested",
+    }
+}
+
+/// The name of what keeps SDP from being offered again.
+pub fn sdp_name(unusable: SdpUnusable) -> &'static str {
+    match unusable {
+        SdpUnusable::Unknown => "UnknownSdp",
+        SdpUnusable::OpenOffer => "OpenOffer",
+        SdpUnusable::Bound => "BoundSdp",
+    }
+}
+
+fn no_refresh_name(reason: NoRefresh) -> &'static str {
+    match reason {
+        NoRefresh::Sdp(unusable) => sdp_name(unusable),
+        NoRefresh::UpdateRefused => "UpdateRefused",
+        NoRefresh::Unauthorized => "Unauthorized",
+        NoRefresh::CSeqSpace => "CSeqSpace",
     }
 }
 
@@ -124,8 +145,13 @@ fn level(kind: EventKind) -> Level {
         EventKind::Rejected { .. }
         | EventKind::Expired { .. }
         | EventKind::RejectionWithoutMinSe { .. }
+        | EventKind::ProbeFailed { .. }
+        | EventKind::Challenged { .. }
         | EventKind::RefresherUnclear { .. } => Level::INFO,
-        EventKind::ByeDone { outcome: ByeOutcome::TimedOut, .. } | EventKind::LimitReached { .. } => Level::WARN,
+        EventKind::ByeDone { outcome: ByeOutcome::TimedOut, .. }
+        | EventKind::NotRefreshed { .. }
+        | EventKind::MediaChanged
+        | EventKind::LimitReached { .. } => Level::WARN,
         _ => Level::DEBUG,
     }
 }
@@ -183,6 +209,22 @@ fn record(kind: EventKind) -> Record {
         EventKind::Ended { cause } => ended(cause),
         EventKind::UnknownDialog { from } => of("UnknownDialog", from),
         EventKind::LimitReached { limit } => Record { kind: "LimitReached", reason: Some(limit_name(limit)), ..none },
+        EventKind::ActsForApp => Record { kind: "ActsForApp", ..none },
+        EventKind::Retried { interval } => Record { interval_s: Some(interval), kind: "Retried", ..none },
+        EventKind::RefreshSent { to, method } => Record { method: Some(method.as_str()), ..of("RefreshSent", to) },
+        EventKind::NotRefreshed { reason } => {
+            Record { kind: "NotRefreshed", reason: Some(no_refresh_name(reason)), ..none }
+        }
+        EventKind::AnsweredForApp { from, method } => {
+            Record { method: Some(method.as_str()), status: Some(200), ..of("AnsweredForApp", from) }
+        }
+        EventKind::ProbeSent => of("ProbeSent", Leg::Local),
+        EventKind::ProbeFailed { status } => Record { status: Some(status), ..of("ProbeFailed", Leg::Local) },
+        EventKind::Glare { from, method } => {
+            Record { method: Some(method.as_str()), status: Some(491), ..of("Glare", from) }
+        }
+        EventKind::MediaChanged => of("MediaChanged", Leg::Remote),
+        EventKind::Challenged { status } => Record { status: Some(status), ..of("Challenged", Leg::Remote) },
     }
 }
 
@@ -190,8 +232,8 @@ fn ended(cause: EndCause) -> Record {
     let record = Record { kind: "Ended", reason: Some(cause_name(cause)), ..Record::default() };
     match cause {
         EndCause::Bye(by) => Record { side: Some(by.as_str()), ..record },
-        EndCause::Response(status) => Record { status: Some(status), ..record },
-        EndCause::Expired | EndCause::Forgotten => record,
+        EndCause::Response(status) | EndCause::RefreshFailed(status) => Record { status: Some(status), ..record },
+        EndCause::Expired | EndCause::Forgotten | EndCause::AppGone | EndCause::Requested => record,
     }
 }
 

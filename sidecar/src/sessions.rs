@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sipwarden_session_timer::{Leg, LegView, SessionState, SessionView, Time};
+use sipwarden_session_timer::{Leg, LegView, NextStep, SessionState, SessionView, Time};
+use sipwarden_sip::Method;
 
 use crate::address::transport_name;
 use crate::hub::Hub;
@@ -44,9 +45,35 @@ pub struct Session {
     deadline_in_s: Option<f64>,
     /// Until we end the session, unless it is refreshed.
     expires_in_s: Option<f64>,
+    /// The highest Min-SE somebody asked for in this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_se_s: Option<u32>,
+    next: Option<Next>,
+    /// When the sidecar is the session-timer half of the application.
+    acting: Option<Acting>,
     age_s: f64,
     legs: Legs,
     events: Vec<PastEvent>,
+}
+
+/// What the sidecar does next of itself.
+#[derive(Debug, Serialize)]
+struct Next {
+    /// `Refresh`, `Probe` or `Expire`.
+    step: &'static str,
+    in_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Acting {
+    /// What a refresh would be sent as; `null` when it cannot be sent.
+    method: Option<&'static str>,
+    /// `Known`, or why the application's SDP cannot be offered again.
+    sdp: &'static str,
+    peer_has_timers: bool,
+    last_refresh_ago_s: Option<f64>,
+    /// A request of ours waits for its answer.
+    under_way: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,6 +162,15 @@ impl Presenter {
             refresher: view.refresher.map(Leg::as_str),
             deadline_in_s: view.deadline.map(until),
             expires_in_s: view.expires_at.map(until),
+            min_se_s: Some(view.min_se).filter(|min_se| *min_se > 0),
+            next: view.next_step.map(|(at, step)| Next { step: step_name(step), in_s: until(at) }),
+            acting: view.acting.map(|acting| Acting {
+                method: acting.method.map(Method::as_str),
+                sdp: acting.sdp.map_or_else(report::sdp_name, |_| "Known"),
+                peer_has_timers: acting.peer_has_timers,
+                last_refresh_ago_s: acting.last_refresh.map(|at| self.scaled(now.since(at))),
+                under_way: acting.under_way,
+            }),
             age_s: self.scaled(now.since(view.started)),
             legs: Legs { local, remote },
             events: view
@@ -158,5 +194,13 @@ impl Presenter {
 
     fn scaled(&self, duration: std::time::Duration) -> f64 {
         duration.as_secs_f64() * f64::from(self.clock_speed)
+    }
+}
+
+fn step_name(step: NextStep) -> &'static str {
+    match step {
+        NextStep::Refresh => "Refresh",
+        NextStep::Probe => "Probe",
+        NextStep::Expire => "Expire",
     }
 }

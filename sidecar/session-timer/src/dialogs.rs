@@ -3,10 +3,15 @@
 mod concluding;
 mod expiry;
 mod judging;
+mod originating;
+mod refreshing;
 mod requests;
 mod responses;
+mod retrying;
+mod verbs;
 
 pub use responses::RECORD_ROUTES;
+pub use verbs::VerbError;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -20,7 +25,7 @@ use sipwarden_sip::value::Transport;
 use sipwarden_sip::{Edits, Message};
 use slab::Slab;
 
-use crate::bye::Bye;
+use crate::client::Client;
 use crate::session::{Pace, Session};
 use crate::setup::{Call, Setup};
 use crate::wheel::Wheel;
@@ -83,8 +88,9 @@ pub struct Arrival<'a> {
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on, with the edits. `toward`: the flow on which the leg it goes to was last heard, where known.
-    Forward { toward: Option<Flow> },
+    /// It goes on, with the edits. `toward`: the flow on which the leg it goes to was last heard, where known. `cseq`: the
+    /// CSeq number that the edits give it, where they do: transactions are named by that one.
+    Forward { toward: Option<Flow>, cseq: Option<u32> },
     /// It is a request that was answered here; the response is among the actions.
     Answered(u16),
     /// It ends here: an ACK or a response to something of ours.
@@ -98,10 +104,22 @@ pub struct Transmit {
     pub bytes: Vec<u8>,
 }
 
+/// A request to forward as though it had come in on `flow`, without showing it to the core: the application's INVITE once
+/// more after a 422, and the ACK to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resend {
+    /// The application's.
+    pub flow: Flow,
+    /// Where the 422 came from: the next hop, should a name have to be asked for first.
+    pub toward: Flow,
+    pub bytes: Vec<u8>,
+}
+
 /// What the owner must do. Drain after every call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Transmit(Transmit),
+    Resend(Resend),
     Event(Event),
 }
 
@@ -115,7 +133,8 @@ pub struct Dialogs {
     index: HashTable<u32>,
     calls: Slab<Call>,
     sessions: Slab<Session>,
-    byes: Slab<Bye>,
+    /// Requests of ours under way.
+    clients: Slab<Client>,
     wheel: Wheel<Due>,
     /// Sessions that have not ended.
     active: usize,
@@ -133,7 +152,7 @@ pub struct Dialogs {
 enum Due {
     Call(u32),
     Session(u32),
-    Bye(u32),
+    Client(u32),
 }
 
 impl Dialogs {
@@ -148,7 +167,7 @@ impl Dialogs {
             index: HashTable::new(),
             calls: Slab::new(),
             sessions: Slab::new(),
-            byes: Slab::new(),
+            clients: Slab::new(),
             wheel: Wheel::new(),
             active: 0,
             sessions_made: 0,
@@ -171,12 +190,12 @@ impl Dialogs {
             Some(status) => self.response(now, arrival, message, status, edits),
             None => self.request(now, arrival, message, edits),
         }
-        .unwrap_or(Verdict::Forward { toward: None })
+        .unwrap_or(Verdict::Forward { toward: None, cseq: None })
     }
 
     /// Does a response claim to answer a request that the core originated? Others have a Via below the owner's.
     pub fn originated(response: &Message) -> bool {
-        Bye::slot_of(response).is_some()
+        Client::slot_of(response).is_some()
     }
 
     /// Run everything due at `now`. Drain the actions afterwards.
@@ -187,7 +206,7 @@ impl Dialogs {
             match due {
                 Due::Call(slot) => self.call_due(now, slot),
                 Due::Session(slot) => self.session_due(now, slot),
-                Due::Bye(slot) => self.bye_due(now, slot),
+                Due::Client(slot) => self.client_due(now, slot),
             }
         }
         self.due = due;
@@ -326,7 +345,7 @@ fn slot_of(id: SessionId) -> usize {
     (id.0 & u64::from(u32::MAX)) as usize
 }
 
-/// Random numbers from the seed, for branches.
+/// Random numbers from the seed, for branches and jitter.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -2,6 +2,7 @@
 
 use sipwarden_sip::Method;
 
+use crate::media::SdpUnusable;
 use crate::{Leg, Seconds, SessionId};
 
 /// Something that happened. `session` is `None` while there is no session yet.
@@ -53,6 +54,32 @@ pub enum EndCause {
     Response(u16),
     /// Nothing was heard of it for so long that it is no longer tracked; nothing was sent.
     Forgotten,
+    /// A refresh of ours was answered with this status, 408 when with nothing (RFC 3261 §12.2.1.2).
+    RefreshFailed(u16),
+    /// The application no longer has the call.
+    AppGone,
+    /// It was asked for.
+    Requested,
+}
+
+impl EndCause {
+    /// Did we end it, by BYE to both sides?
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, EndCause::Expired | EndCause::RefreshFailed(_) | EndCause::AppGone | EndCause::Requested)
+    }
+}
+
+/// Why we do not refresh a session although it is ours to refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoRefresh {
+    /// It takes a re-INVITE, and there is no SDP for it.
+    Sdp(SdpUnusable),
+    /// The policy wants UPDATE, and the peer takes none.
+    UpdateRefused,
+    /// The peer wants credentials that the policy does not name, or refuses those it names.
+    Unauthorized,
+    /// The CSeq space has ended.
+    CSeqSpace,
 }
 
 /// What happened. Intervals in seconds.
@@ -100,6 +127,26 @@ pub enum EventKind {
     LateRequest { from: Leg, method: Method },
     /// The session is over.
     Ended { cause: EndCause },
+    /// From now on we are the application's half of RFC 4028.
+    ActsForApp,
+    /// A 422 to the application's request was answered with another try, offering this interval.
+    Retried { interval: Seconds },
+    /// A refresh of ours was sent to that side.
+    RefreshSent { to: Leg, method: Method },
+    /// We cannot refresh; the timer runs on, or is off where only we had one.
+    NotRefreshed { reason: NoRefresh },
+    /// A refresh of that side was answered in the application's place.
+    AnsweredForApp { from: Leg, method: Method },
+    /// The application was asked whether it still has the call.
+    ProbeSent,
+    /// It was not heard of, or denied it.
+    ProbeFailed { status: u16 },
+    /// A request of that side met one of ours and was answered 491.
+    Glare { from: Leg, method: Method },
+    /// The answer to a re-INVITE of ours describes other media than the application knows.
+    MediaChanged,
+    /// A request of ours was challenged with this status.
+    Challenged { status: u16 },
     /// A re-INVITE or UPDATE of a dialog nobody saw start passed untouched.
     UnknownDialog { from: Leg },
     /// A limit was reached.

@@ -16,12 +16,16 @@
 //!
 //! Owns: negotiation, dialog state, deadlines, the requests we originate. Must not know: sockets, clocks, DNS, metric names.
 
-mod bye;
+mod acting;
+mod challenge;
+mod client;
 mod dialogs;
 mod event;
 mod identity;
 mod leg;
+mod media;
 mod negotiation;
+mod numbering;
 mod policy;
 mod session;
 mod setup;
@@ -29,13 +33,17 @@ mod time;
 mod view;
 mod wheel;
 
-pub use dialogs::{Action, Arrival, Config, Dialogs, Endpoint, Limits, RECORD_ROUTES, Transmit, Verdict};
-pub use event::{ByeOutcome, EndCause, Event, EventKind, HeaderKind, LimitKind};
+pub use acting::NextStep;
+pub use dialogs::{
+    Action, Arrival, Config, Dialogs, Endpoint, Limits, RECORD_ROUTES, Resend, Transmit, VerbError, Verdict,
+};
+pub use event::{ByeOutcome, EndCause, Event, EventKind, HeaderKind, LimitKind, NoRefresh};
 pub use leg::{Flow, Leg};
+pub use media::SdpUnusable;
 pub use policy::{
-    BelowMinSe, Direction, ExpiryAction, Malformed, Margin, Match, Mode, PeerFacts, Policy, PolicyError,
-    RefresherPreference, Rule, Seconds, Timers,
+    ActForApp, AppProbe, BelowMinSe, Credentials, Direction, ExpiryAction, Malformed, Margin, Match, Mode, PeerFacts,
+    Policy, PolicyError, RefreshMethod, RefresherPreference, Rule, Seconds, Timers, WithoutPeerSupport,
 };
 pub use session::SessionId;
 pub use time::Time;
-pub use view::{LegView, SessionState, SessionView, TimedEvent};
+pub use view::{ActingView, LegView, SessionState, SessionView, TimedEvent};

@@ -101,6 +101,22 @@ pub(crate) fn conclude(offer: Offer, least: Seconds, answer: Option<SessionExpir
     }
 }
 
+/// What the answer of a UAS to `offer` concludes when we are the RFC 4028 half of that UAS (§9, table 2). `preferred`: who
+/// shall refresh where the request leaves it open. `alone`: a timer is wanted even if the UAC knows none.
+pub(crate) fn answer(offer: Offer, preferred: Option<RefresherParam>, alone: bool) -> Conclusion {
+    let refresher = if offer.uac_supports_timer {
+        offer.refresher.or(preferred).unwrap_or(RefresherParam::Uac)
+    } else {
+        RefresherParam::Uas
+    };
+    match offer.interval {
+        Some(interval) if offer.uac_supports_timer || alone => {
+            Conclusion::Timer { interval, refresher, completed: true, short: false, unclear: false }
+        }
+        _ => Conclusion::Off,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -222,6 +238,24 @@ mod tests {
         ));
         assert_eq!(conclude(without_timer(asks(1800)), 90, None), Conclusion::Off);
         assert_eq!(conclude(NOTHING, 90, None), Conclusion::Off);
+    }
+
+    #[test]
+    fn our_own_answer_follows_the_response_table() {
+        let refresher = |offer, preferred, alone| match super::answer(offer, preferred, alone) {
+            Conclusion::Timer { interval: 1800, refresher, completed: true, .. } => Some(refresher),
+            Conclusion::Timer { .. } => panic!("another timer"),
+            Conclusion::Off => None,
+        };
+        let (uac, uas) = (Some(RefresherParam::Uac), Some(RefresherParam::Uas));
+        let asked = |refresher| Offer { refresher, ..asks(1800) };
+        assert_eq!(refresher(asked(uas), uac, true), uas, "what the request says stands");
+        assert_eq!(refresher(asked(uac), uas, true), uac);
+        assert_eq!(refresher(asked(None), uas, true), uas);
+        assert_eq!(refresher(asked(None), None, true), uac);
+        assert_eq!(refresher(without_timer(asked(None)), uac, true), uas, "it cannot be told to");
+        assert_eq!(refresher(without_timer(asked(None)), uac, false), None);
+        assert_eq!(refresher(NOTHING, uac, true), None);
     }
 
     #[test]

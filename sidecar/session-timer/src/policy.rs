@@ -1,6 +1,7 @@
 //! The policy in force. Parsed, not validated: a [`Timers`] cannot hold an invalid combination.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -77,8 +78,59 @@ impl Margin {
     }
 }
 
+/// How a refresh of ours is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefreshMethod {
+    /// UPDATE where the peer Allows it, else re-INVITE with the SDP in force.
+    Auto,
+    Update,
+    ReInvite,
+}
+
+/// Whether the sidecar is the RFC 4028 half of the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActForApp {
+    /// Where the application does not say `Supported: timer`.
+    Auto,
+    /// Also where it does: its own timer headers are taken out.
+    Always,
+    Never,
+}
+
+/// What happens where neither side knows timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WithoutPeerSupport {
+    /// The remote side is refreshed all the same: any UA answers a re-INVITE or UPDATE.
+    Refresh,
+    /// There is no timer.
+    Skip,
+}
+
+/// How the application is asked whether it still has a call before that call is refreshed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppProbe {
+    /// By OPTIONS in the dialog.
+    Options,
+    None,
+}
+
+/// What a 401 or 407 to a request of ours is answered with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+    /// Only for this realm; for any, if none is given.
+    pub realm: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
 /// Resolved timer settings of one rule, or of the policy where no rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timers {
     session_expires_s: Seconds,
     min_se_s: Seconds,
@@ -89,6 +141,13 @@ pub struct Timers {
     pub malformed: Malformed,
     pub expiry: ExpiryAction,
     pub margin: Margin,
+    pub refresh_method: RefreshMethod,
+    /// By how much of the time until it a refresh of ours may come earlier, at random.
+    pub refresh_jitter_percent: u8,
+    pub act_for_app: ActForApp,
+    pub without_peer_support: WithoutPeerSupport,
+    pub app_probe: AppProbe,
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 /// Why settings are not a policy.
@@ -123,6 +182,12 @@ impl Timers {
             malformed: Malformed::Forward,
             expiry: ExpiryAction::Bye,
             margin: Margin::Rfc4028,
+            refresh_method: RefreshMethod::Auto,
+            refresh_jitter_percent: 10,
+            act_for_app: ActForApp::Auto,
+            without_peer_support: WithoutPeerSupport::Refresh,
+            app_probe: AppProbe::Options,
+            credentials: None,
         })
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use sipwarden_sip::Method;
 
+use crate::acting::{Acting, Half, NextStep};
 use crate::identity::Identity;
 use crate::negotiation::Offer;
+use crate::numbering::Numbering;
 use crate::{Direction, EndCause, EventKind, ExpiryAction, Flow, Leg, Mode, Policy, Seconds, Time, Timers};
 
 /// Names a session within its shard for as long as the process lives.
@@ -45,11 +47,15 @@ pub(crate) struct Session {
     pub(crate) legs: [LegState; 2],
     pub(crate) timer: Option<Timer>,
     pub(crate) ended: Option<EndCause>,
+    /// When somebody asked for its end.
+    pub(crate) to_end: Option<Time>,
     /// When an ended session is dropped.
     pub(crate) dropped_at: Time,
     /// The highest Min-SE of a 422 inside this dialog.
     pub(crate) highest_min_se: Seconds,
     pub(crate) refreshes: Vec<Refresh>,
+    /// What we do as the application's half of RFC 4028, when we are.
+    pub(crate) acting: Option<Box<Acting>>,
     /// The earliest entry in the wheel.
     pub(crate) wheel_at: Option<Time>,
     pub(crate) log: EventLog,
@@ -59,18 +65,12 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LegState {
     pub(crate) flow: Flow,
-    /// Highest CSeq of the requests this side sent.
-    pub(crate) cseq: Option<u32>,
+    /// The CSeq space of what is sent in its name.
+    pub(crate) numbers: Numbering,
     /// CSeq of its newest re-INVITE or UPDATE that went on.
     pub(crate) refresh_cseq: Option<u32>,
     /// The INVITE of this side that we answered ourselves: its ACK ends here.
     pub(crate) rejected_cseq: Option<u32>,
-}
-
-impl LegState {
-    pub(crate) fn saw_cseq(&mut self, number: u32) {
-        self.cseq = self.cseq.max(Some(number));
-    }
 }
 
 /// A running session timer. The refresher is a side, never a role: roles change with every transaction.
@@ -88,10 +88,31 @@ pub(crate) struct Refresh {
     pub(crate) cseq: u32,
     /// What left us; nothing, when its headers were malformed and it passed unjudged.
     pub(crate) offer: Offer,
+    pub(crate) half: Half,
     pub(crate) ruling: Ruling,
+    /// The application's request as it came, where a 422 to it would be answered here.
+    pub(crate) retry: Option<Retry>,
     /// The Contact it carried, in force once it is answered with a 2xx.
     pub(crate) target: Option<Box<[u8]>>,
     pub(crate) answered: bool,
+    /// With a 2xx of ours in the application's place.
+    pub(crate) answered_here: bool,
+}
+
+/// What it takes to send a request of the application once more (RFC 4028 §7.3).
+pub(crate) struct Retry {
+    /// As it came.
+    pub(crate) request: Box<[u8]>,
+    /// The number it left with first; those from here on that are no request's are its earlier tries.
+    pub(crate) first_leaving: u32,
+    pub(crate) tries: u8,
+}
+
+impl Retry {
+    /// Did an earlier try of the request numbered `own` leave with that number?
+    pub(crate) fn was_left_behind(&self, numbers: &Numbering, leaving: u32, own: u32) -> bool {
+        (self.first_leaving..numbers.leaves_as(own)).contains(&leaving) && numbers.came_as(leaving).is_none()
+    }
 }
 
 /// How session time relates to the clock.
@@ -138,13 +159,36 @@ impl Session {
         self.legs[leg.index()].flow = flow;
     }
 
-    /// When something must be done about it: expiry, or being forgotten.
+    /// When something must be done about it: a step of ours, expiry, or being forgotten.
     pub(crate) fn due(&self, pace: Pace) -> Time {
-        match (self.ended, &self.timer) {
-            (Some(_), _) => self.dropped_at,
-            (None, Some(timer)) => timer.expires_at(self.ruling.timers(), pace),
-            (None, None) => self.last_heard + pace.idle,
+        if self.ended.is_some() {
+            return self.dropped_at;
         }
+        if let Some(at) = self.to_end {
+            return at;
+        }
+        let over = self.expires_at(pace).unwrap_or(self.last_heard + pace.idle);
+        self.next_step().map_or(over, |(at, _)| at.min(over))
+    }
+
+    /// When it ends unless it is refreshed: the margin before the deadline, where another refreshes; at the deadline,
+    /// where we do (RFC 4028 §10).
+    pub(crate) fn expires_at(&self, pace: Pace) -> Option<Time> {
+        let timer = self.timer.as_ref()?;
+        if self.acting.is_some() && timer.refresher == Leg::Local {
+            return Some(timer.deadline(pace));
+        }
+        Some(timer.expires_at(self.ruling.timers(), pace))
+    }
+
+    /// What we do next of ourselves as the application's half.
+    pub(crate) fn next_step(&self) -> Option<(Time, NextStep)> {
+        self.acting.as_ref().and_then(|acting| acting.next)
+    }
+
+    /// An INVITE or UPDATE of either side that still waits for its answer.
+    pub(crate) fn has_open(&self, method: Method) -> bool {
+        self.refreshes.iter().any(|open| open.method == method && !open.answered)
     }
 
     /// Expiry sends BYEs; otherwise it is only told.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use sipwarden_sip::value::{NameAddr, ValueError};
 use sipwarden_sip::{HeaderName, Message};
 
+use crate::acting::{Half, UpdateSupport};
+use crate::media::Media;
 use crate::negotiation::Offer;
-use crate::session::{EventLog, Ruling};
-use crate::{Flow, Leg, Time};
+use crate::numbering::Numbering;
+use crate::session::{EventLog, Retry, Ruling};
+use crate::{Flow, Leg, Seconds, Time};
 
 /// An INVITE nobody answers is forgotten after this: longer than Timer C of any proxy (RFC 3261 §16.6 item 11), and
 /// every provisional counts anew.
@@ -34,15 +37,36 @@ pub(crate) struct Setup {
     pub(crate) cseq: u32,
     /// What left us; nothing, when its headers were malformed and it passed unjudged.
     pub(crate) offer: Offer,
+    pub(crate) half: Half,
     pub(crate) ruling: Ruling,
     pub(crate) caller: Caller,
-    /// Highest CSeq per side, early dialogs (PRACK, UPDATE) included.
-    pub(crate) cseqs: [Option<u32>; 2],
+    /// The caller's CSeq space, early dialogs (PRACK, UPDATE) included.
+    pub(crate) numbers: Numbering,
+    /// What the INVITE says of media, where we may have to say it again.
+    pub(crate) media: Option<Box<Media>>,
+    /// Whether the caller takes UPDATE.
+    pub(crate) update: UpdateSupport,
+    pub(crate) early: Vec<Early>,
+    /// The highest Min-SE of a 422 to it.
+    pub(crate) min_se: Seconds,
+    /// Where a 422 to it would be answered here.
+    pub(crate) retry: Option<Retry>,
+    /// The caller has given up.
+    pub(crate) cancelled: bool,
     pub(crate) flow: Flow,
     pub(crate) started: Time,
     pub(crate) until: Time,
     pub(crate) answered: bool,
     pub(crate) log: EventLog,
+}
+
+/// An early dialog in which more happened than ringing.
+pub(crate) struct Early {
+    /// The callee's.
+    pub(crate) tag: Box<[u8]>,
+    /// The callee's CSeq space.
+    pub(crate) numbers: Numbering,
+    pub(crate) media: Option<Box<Media>>,
 }
 
 /// What the INVITE says of its sender, in one allocation: From value, Contact URI, Record-Route values.
@@ -121,6 +145,27 @@ impl Setup {
         self.from == from && self.cseq == cseq && self.caller.tag() == from_tag
     }
 
+    /// Did an earlier try of it leave with that number?
+    pub(crate) fn retried_from(&self, from: Leg, from_tag: &[u8], leaving: u32) -> bool {
+        self.is_of(from, from_tag, self.cseq)
+            && self.retry.as_ref().is_some_and(|retry| retry.was_left_behind(&self.numbers, leaving, self.cseq))
+    }
+
+    /// The early dialog with the callee of that tag.
+    pub(crate) fn early(&mut self, tag: &[u8]) -> &mut Early {
+        let position = self.early.iter().position(|early| &*early.tag == tag).unwrap_or_else(|| {
+            let media = self.media.clone();
+            self.early.push(Early { tag: tag.into(), numbers: Numbering::default(), media });
+            self.early.len() - 1
+        });
+        &mut self.early[position]
+    }
+
+    /// What the INVITE says of UPDATE on that leg.
+    pub(crate) fn caller_update(&self, leg: Leg) -> UpdateSupport {
+        if leg == self.from { self.update } else { UpdateSupport::default() }
+    }
+
     /// Lives on: something was heard of it.
     pub(crate) fn touch(&mut self, now: Time) {
         if !self.answered {
@@ -145,27 +190,10 @@ impl Call {
         self.setups.iter_mut().find(|setup| setup.is_of(from, from_tag, cseq))
     }
 
-    /// Requests inside early dialogs use up CSeq numbers that a later BYE must not use again. False when it belongs to
-    /// none.
-    pub(crate) fn saw_early_request(
-        &mut self,
-        now: Time,
-        from: Leg,
-        from_tag: &[u8],
-        to_tag: &[u8],
-        cseq: u32,
-    ) -> bool {
-        let mut found = false;
-        for setup in &mut self.setups {
-            let caller_tag = if setup.from == from { from_tag } else { to_tag };
-            if setup.caller.tag() == caller_tag {
-                let seen = &mut setup.cseqs[from.index()];
-                *seen = (*seen).max(Some(cseq));
-                setup.touch(now);
-                found = true;
-            }
-        }
-        found
+    /// The setup whose caller has that tag, for what happens in its early dialogs.
+    pub(crate) fn setup_of_caller(&mut self, caller: Leg, tag: &[u8]) -> Option<&mut Setup> {
+        // The newest: an earlier INVITE of the same caller was refused.
+        self.setups.iter_mut().rev().find(|setup| setup.from == caller && setup.caller.tag() == tag)
     }
 
     /// When something must be done about its setups.

@@ -1,7 +1,9 @@
 //! From the core's events to counters. The match has no wildcard, so that a new event cannot be forgotten.
 
 use prometheus::{Histogram, Registry};
-use sipwarden_session_timer::{ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Seconds};
+use sipwarden_session_timer::{
+    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, NoRefresh, SdpUnusable, Seconds,
+};
 use sipwarden_sip::Method;
 
 use super::grid::Grid;
@@ -11,7 +13,9 @@ const MODE: (&str, &[&str]) = ("mode", &["Enforce", "Observe"]);
 const METHODS: &[&str] = &["INVITE", "UPDATE", "other"];
 const FAILURES: &[&str] = &["408", "422", "481", "491", "3xx", "4xx", "5xx", "6xx"];
 const OUTCOMES: &[&str] = &["Accepted", "NoSuchCall", "Refused", "TimedOut"];
-const CAUSES: &[&str] = &["ByeLocal", "ByeRemote", "Expired", "Response", "Forgotten"];
+const CAUSES: &[&str] =
+    &["ByeLocal", "ByeRemote", "Expired", "Response", "Forgotten", "RefreshFailed", "AppGone", "Requested"];
+const NO_REFRESH: &[&str] = &["UnknownSdp", "OpenOffer", "BoundSdp", "UpdateRefused", "Unauthorized", "CSeqSpace"];
 
 pub(super) struct EventMetrics {
     rejections: Grid<2>,
@@ -35,6 +39,16 @@ pub(super) struct EventMetrics {
     late_requests: Grid<2>,
     ended: Grid<1>,
     unknown_dialogs: Grid<1>,
+    acting: Grid<0>,
+    retries: Grid<0>,
+    refreshes_sent: Grid<1>,
+    not_refreshed: Grid<1>,
+    answered_for_app: Grid<0>,
+    probes_sent: Grid<0>,
+    probe_failures: Grid<1>,
+    glares: Grid<1>,
+    media_changes: Grid<0>,
+    challenges: Grid<0>,
     intervals: Histogram,
 }
 
@@ -142,7 +156,7 @@ impl EventMetrics {
                 "Sessions that were not refreshed in time, by the side that should have.",
                 [refresher, MODE],
             ),
-            byes_sent: Grid::new(r, "sipwarden_byes_sent_total", "BYEs sent to end expired sessions.", [to]),
+            byes_sent: Grid::new(r, "sipwarden_byes_sent_total", "BYEs sent to end sessions.", [to]),
             byes: Grid::new(
                 r,
                 "sipwarden_byes_total",
@@ -167,6 +181,61 @@ impl EventMetrics {
                 "re-INVITEs and UPDATEs of dialogs nobody saw start; they pass untouched.",
                 [SIDES],
             ),
+            acting: Grid::new(
+                r,
+                "sipwarden_acting_sessions_total",
+                "Sessions in which the sidecar is the session-timer half of an application that has none.",
+                [],
+            ),
+            retries: Grid::new(
+                r,
+                "sipwarden_retries_total",
+                "422 to requests of the application answered with another try it knows nothing of.",
+                [],
+            ),
+            refreshes_sent: Grid::new(
+                r,
+                "sipwarden_refreshes_sent_total",
+                "Refreshes sent for the application.",
+                [("method", METHODS)],
+            ),
+            not_refreshed: Grid::new(
+                r,
+                "sipwarden_not_refreshed_total",
+                "Refreshes that were due for the application but could not be sent.",
+                [("reason", NO_REFRESH)],
+            ),
+            answered_for_app: Grid::new(
+                r,
+                "sipwarden_refreshes_answered_total",
+                "Refreshes of the other party answered in the application's place.",
+                [],
+            ),
+            probes_sent: Grid::new(
+                r,
+                "sipwarden_probes_sent_total",
+                "Questions to the application whether it still has a call.",
+                [],
+            ),
+            probe_failures: Grid::new(
+                r,
+                "sipwarden_probe_failures_total",
+                "Such questions that the application denied or did not answer.",
+                [("outcome", &["NoSuchCall", "TimedOut"])],
+            ),
+            glares: Grid::new(
+                r,
+                "sipwarden_glares_total",
+                "Requests answered 491 because a refresh of ours was under way.",
+                [SIDES],
+            ),
+            media_changes: Grid::new(
+                r,
+                "sipwarden_media_changes_total",
+                "Answers to refreshes of ours that describe other media than the application knows.",
+                [],
+            ),
+            challenges: Grid::new(r, "sipwarden_challenges_total", "Refreshes of ours answered with 401 or 407.", []),
             intervals: histogram(
                 r,
                 "sipwarden_negotiated_interval_seconds",
@@ -213,6 +282,16 @@ impl EventMetrics {
             EventKind::Ended { cause } => self.ended.inc([cause_index(cause)]),
             EventKind::UnknownDialog { from } => self.unknown_dialogs.inc([from.index()]),
             EventKind::LimitReached { limit } => return Some(limit),
+            EventKind::ActsForApp => self.acting.inc([]),
+            EventKind::Retried { interval: _ } => self.retries.inc([]),
+            EventKind::RefreshSent { to: _, method } => self.refreshes_sent.inc([method_index(method)]),
+            EventKind::NotRefreshed { reason } => self.not_refreshed.inc([no_refresh_index(reason)]),
+            EventKind::AnsweredForApp { from: _, method: _ } => self.answered_for_app.inc([]),
+            EventKind::ProbeSent => self.probes_sent.inc([]),
+            EventKind::ProbeFailed { status } => self.probe_failures.inc([usize::from(status != 481)]),
+            EventKind::Glare { from, method: _ } => self.glares.inc([from.index()]),
+            EventKind::MediaChanged => self.media_changes.inc([]),
+            EventKind::Challenged { status: _ } => self.challenges.inc([]),
         }
         None
     }
@@ -266,6 +345,20 @@ fn cause_index(cause: EndCause) -> usize {
         EndCause::Expired => 2,
         EndCause::Response(_) => 3,
         EndCause::Forgotten => 4,
+        EndCause::RefreshFailed(_) => 5,
+        EndCause::AppGone => 6,
+        EndCause::Requested => 7,
+    }
+}
+
+fn no_refresh_index(reason: NoRefresh) -> usize {
+    match reason {
+        NoRefresh::Sdp(SdpUnusable::Unknown) => 0,
+        NoRefresh::Sdp(SdpUnusable::OpenOffer) => 1,
+        NoRefresh::Sdp(SdpUnusable::Bound) => 2,
+        NoRefresh::UpdateRefused => 3,
+        NoRefresh::Unauthorized => 4,
+        NoRefresh::CSeqSpace => 5,
     }
 }
 

@@ -10,26 +10,29 @@ pub(super) const VERDICTS: &[&str] = &["Forwarded", "Edited", "Answered", "Absor
 pub(super) const DROPS: &[&str] =
     &["BadRequest", "UnsupportedScheme", "Version", "NotOurVia", "NoRoute", "Unanswerable", "LookupsFull"];
 pub(super) const LIMITS: &[&str] =
-    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups"];
+    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups", "HttpConnections"];
 pub(super) const TRANSPORT_ERRORS: &[&str] =
     &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
 pub(super) const PARSE_FAILURES: &[&str] =
     &["StartLine", "HeaderLine", "Unterminated", "TooManyHeaders", "TooLong", "Truncated", "ContentLength"];
-pub(super) const STATUSES: &[&str] = &["400", "416", "420", "422", "481", "482", "483", "500", "503", "505", "other"];
+pub(super) const STATUSES: &[&str] =
+    &["200", "400", "416", "420", "422", "481", "482", "483", "491", "500", "503", "505", "other"];
 
 pub(super) fn status_label(status: u16) -> usize {
     match status {
-        400 => 0,
-        416 => 1,
-        420 => 2,
-        422 => 3,
-        481 => 4,
-        482 => 5,
-        483 => 6,
-        500 => 7,
-        503 => 8,
-        505 => 9,
-        _ => 10,
+        200 => 0,
+        400 => 1,
+        416 => 2,
+        420 => 3,
+        422 => 4,
+        481 => 5,
+        482 => 6,
+        483 => 7,
+        491 => 8,
+        500 => 9,
+        503 => 10,
+        505 => 11,
+        _ => 12,
     }
 }
 
@@ -54,5 +57,6 @@ pub(super) fn limit_label(limit: Limit) -> usize {
         Limit::WriteQueue => 4,
         Limit::DatagramQueue => 5,
         Limit::Lookups => 6,
+        Limit::HttpConnections => 7,
     }
 }

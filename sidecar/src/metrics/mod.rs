@@ -3,13 +3,16 @@
 mod events;
 mod grid;
 mod labels;
+mod policy;
 
 use std::time::Duration;
 
-use prometheus::{GaugeVec, Histogram, HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntGauge, Registry, TextEncoder};
 use sipwarden_session_timer::{Event, Leg, LimitKind};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
+
+pub use self::policy::{PolicyFacts, PolicyMetrics};
 
 use self::events::EventMetrics;
 use self::grid::Grid;
@@ -24,6 +27,8 @@ const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 
 /// All metrics of a process.
 pub struct Metrics {
+    /// Those of the policy.
+    pub policy: PolicyMetrics,
     registry: Registry,
     messages: Grid<3>,
     answers: Grid<2>,
@@ -32,8 +37,6 @@ pub struct Metrics {
     limits: Grid<1>,
     transport_errors: Grid<2>,
     lookups: Grid<1>,
-    policy_reloads: Grid<1>,
-    policy_info: GaugeVec,
     decision: Histogram,
     sessions: IntGauge,
     connections: IntGauge,
@@ -64,6 +67,8 @@ pub enum Limit {
     DatagramQueue,
     /// Packets waiting for a name, here or in a shard: one was dropped.
     Lookups,
+    /// Connections to the admin or the status interface: one more has to wait.
+    HttpConnections,
 }
 
 /// What went wrong on a socket.
@@ -103,13 +108,8 @@ impl Metrics {
     pub fn new() -> Metrics {
         let registry = Registry::new();
         let r = &registry;
-        let policy_info = GaugeVec::new(
-            Opts::new("sipwarden_policy_info", "The policy in force; always 1."),
-            &["name", "generation", "hash", "mode"],
-        )
-        .expect("a legal name and legal labels");
-        registry.register(Box::new(policy_info.clone())).expect("each name is registered once");
         Metrics {
+            policy: PolicyMetrics::new(r),
             messages: Grid::new(
                 r,
                 "sipwarden_messages_total",
@@ -142,13 +142,6 @@ impl Metrics {
                 "Names looked up (RFC 3263), by result.",
                 [("result", &["Resolved", "Unresolvable"])],
             ),
-            policy_reloads: Grid::new(
-                r,
-                "sipwarden_policy_reloads_total",
-                "Policy files read again; a refused one leaves the old policy in force.",
-                [("result", &["Applied", "Unchanged", "Refused"])],
-            ),
-            policy_info,
             decision: histogram(
                 r,
                 "sipwarden_decision_seconds",
@@ -204,17 +197,6 @@ impl Metrics {
         self.lookups.inc([usize::from(!resolved)]);
     }
 
-    /// The policy file was read again.
-    pub fn policy_reload(&self, result: Reload) {
-        self.policy_reloads.inc([result as usize]);
-    }
-
-    /// The policy now in force.
-    pub fn policy(&self, name: &str, generation: i64, hash: &str, mode: &str) {
-        self.policy_info.reset();
-        self.policy_info.with_label_values(&[name, &generation.to_string(), hash, mode]).set(1.0);
-    }
-
     /// The time one decision took.
     pub fn decision(&self, took: Duration) {
         self.decision.observe(took.as_secs_f64());
@@ -227,6 +209,7 @@ impl Metrics {
 
     /// The text a scrape gets.
     pub fn render(&self, active_sessions: usize) -> String {
+        self.policy.grow_older();
         self.sessions.set(i64::try_from(active_sessions).unwrap_or(i64::MAX));
         TextEncoder::new().encode_to_string(&self.registry.gather()).expect("metrics are always writable as text")
     }
@@ -304,23 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_policy_in_force_has_an_info_line() {
-        let metrics = Metrics::new();
-        metrics.policy("old", 1, "aa", "Observe");
-        metrics.policy("new", 2, "bb", "Enforce");
-        let text = metrics.render(0);
-        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("sipwarden_policy_info")).collect();
-        assert_eq!(lines, [r#"sipwarden_policy_info{generation="2",hash="bb",mode="Enforce",name="new"} 1"#]);
-    }
-
-    #[test]
     fn every_label_list_fits_its_enum() {
         let metrics = Metrics::new();
         metrics.transport_error(Transport::Tcp, TransportError::Idle);
-        metrics.policy_reload(Reload::Refused);
-        metrics.limit(Limit::Lookups);
+        metrics.limit(Limit::HttpConnections);
         let text = metrics.render(0);
         assert!(text.contains(r#"sipwarden_transport_errors_total{error="Idle",transport="tcp"} 1"#));
-        assert!(text.contains(r#"sipwarden_policy_reloads_total{result="Refused"} 1"#));
+        assert!(text.contains(r#"sipwarden_limits_reached_total{limit="HttpConnections"} 1"#));
     }
 }

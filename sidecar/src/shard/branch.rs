@@ -37,11 +37,13 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of a checked request whose top Via is `top`, coming from `leg`.
-    pub(super) fn of(key: u64, message: &Message, top: &TopVia, leg: Leg) -> Identity {
+    /// Of a checked request whose top Via is `top`, coming from `leg`. `cseq`: its number where it leaves with another than
+    /// it came with, for a request that is sent once more under another number is another transaction.
+    pub(super) fn of(key: u64, message: &Message, top: &TopVia, leg: Leg, cseq: Option<u32>) -> Identity {
         let mut call = Purpose::Branch.hasher(key);
         let (call_id, from_tag) = (message.call_id().unwrap_or_default(), message.from_tag().unwrap_or_default());
-        feed(&mut call, message.cseq().map_or(0, |cseq| cseq.number), [call_id, from_tag]);
+        let number = cseq.unwrap_or_else(|| message.cseq().map_or(0, |cseq| cseq.number));
+        feed(&mut call, number, [call_id, from_tag]);
 
         let mut way = call;
         feed(&mut way, leg as u32, [message.request_uri().unwrap_or_default()]);
@@ -155,7 +157,7 @@ mod tests {
     }
 
     fn identity(message: &Message, leg: Leg) -> Identity {
-        Identity::of(KEY, message, &TopVia::of(message).unwrap(), leg)
+        Identity::of(KEY, message, &TopVia::of(message).unwrap(), leg, None)
     }
 
     const TOP: &str = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
@@ -166,6 +168,16 @@ mod tests {
         assert_eq!(identity(&request("CANCEL", "", TOP, ""), Leg::Remote), invite);
         let ack = identity(&request("ACK", ";tag=t", TOP, ""), Leg::Remote);
         assert_eq!(ack, invite);
+    }
+
+    #[test]
+    fn a_request_renumbered_is_the_transaction_of_that_number() {
+        let numbered =
+            |message: &Message, cseq| Identity::of(KEY, message, &TopVia::of(message).unwrap(), Leg::Remote, cseq);
+        let invite = request("INVITE", "", TOP, "");
+        assert_eq!(numbered(&invite, Some(5)), numbered(&invite, None));
+        assert_ne!(numbered(&invite, Some(6)), numbered(&invite, None));
+        assert_eq!(numbered(&request("CANCEL", "", TOP, ""), Some(6)), numbered(&invite, Some(6)));
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipwarden_session_timer::{Action, Arrival, Config, Dialogs, Flow, Leg, Policy, Time, Verdict};
+use sipwarden_session_timer::{
+    Action, Arrival, Config, Dialogs, Flow, Leg, Policy, Resend, SessionId, Time, VerbError, Verdict,
+};
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Via;
-use sipwarden_sip::{Edits, HeaderName, Message, Method};
+use sipwarden_sip::{Edits, HeaderName, Message, Method, Slots};
 
 use super::admit::{Refusal, admit, sound, unsupported};
 use super::branch::{Identity, response_to};
@@ -33,6 +35,8 @@ pub struct Shard {
     via_suffix: String,
     /// Room for a header value on its way into an edit or an answer.
     scratch: Vec<u8>,
+    /// What the dialogs want to go out once more, behind the message at hand.
+    resends: Vec<Resend>,
 }
 
 /// A request on its way.
@@ -48,6 +52,7 @@ struct Request<'a, 'b> {
 }
 
 /// What was decided about a request that goes on.
+#[derive(Clone, Copy)]
 struct Passage<'b> {
     way: Way<'b>,
     hop: Flow,
@@ -84,22 +89,43 @@ impl Shard {
             edits: Edits::new(),
             via_suffix: String::new(),
             scratch: Vec::new(),
+            resends: Vec::new(),
         }
     }
 
     /// Take one message that came on `flow`: what leaves because of it is appended to `out`.
     pub fn handle_message(&mut self, now: Time, flow: Flow, message: &Message, out: &mut Outbox) -> Outcome {
         let leg = self.router.sockets.of(flow).leg;
-        match message.method() {
+        let outcome = match message.method() {
             Some(method) => self.handle_request(now, flow, leg, message, method, out),
             None => self.handle_response(now, flow, leg, message, out),
+        };
+        for resend in std::mem::take(&mut self.resends) {
+            self.resend(now, &resend, out);
         }
+        outcome
     }
 
     /// Run everything due at `now`.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
         self.dialogs.handle_timeout(now);
         self.drain(out);
+    }
+
+    /// Refresh a session for the application, by the next [`Self::handle_timeout`].
+    ///
+    /// # Errors
+    /// Nothing will be sent.
+    pub fn refresh_now(&mut self, now: Time, id: SessionId) -> Result<(), VerbError> {
+        self.dialogs.refresh_now(now, id)
+    }
+
+    /// End a session, by the next [`Self::handle_timeout`].
+    ///
+    /// # Errors
+    /// Nothing will be sent.
+    pub fn end_now(&mut self, now: Time, id: SessionId) -> Result<(), VerbError> {
+        self.dialogs.end_now(now, id)
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -135,12 +161,10 @@ impl Shard {
             return Outcome::Absorbed;
         }
         // Without a Via nobody can be answered.
-        let Some(via) = TopVia::of(message) else { return Outcome::Dropped(DropReason::Fault(Fault::BadRequest)) };
-        self.via_suffix.clear();
-        via.suffix(flow.peer, &mut self.via_suffix);
-        let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
-        let request = Request { message, method, flow, leg, reply_to, via, tagged: message.to_tag().is_some() };
-        match self.decide(now, &request) {
+        let Some(request) = self.received(flow, leg, message, method) else {
+            return Outcome::Dropped(DropReason::Fault(Fault::BadRequest));
+        };
+        match self.decide(now, &request, None) {
             Ok(passage) => self.forward(now, &request, &passage, out),
             Err(Stop::Refused(refusal)) => self.refuse(&request, refusal, out),
             Err(Stop::LookupsFull) => Outcome::Dropped(DropReason::LookupsFull),
@@ -152,11 +176,44 @@ impl Shard {
         }
     }
 
-    /// Does it go on, and where to (RFC 3261 §16.3, §16.4, §16.5)?
-    fn decide<'b>(&mut self, now: Time, request: &Request<'_, 'b>) -> Result<Passage<'b>, Stop> {
+    /// `None` without a Via.
+    fn received<'a, 'b>(
+        &mut self,
+        flow: Flow,
+        leg: Leg,
+        message: &'a Message<'b>,
+        method: Method,
+    ) -> Option<Request<'a, 'b>> {
+        let via = TopVia::of(message)?;
+        self.via_suffix.clear();
+        via.suffix(flow.peer, &mut self.via_suffix);
+        let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
+        Some(Request { message, method, flow, leg, reply_to, via, tagged: message.to_tag().is_some() })
+    }
+
+    /// Sends on what the dialogs made of a request of the application, as that request went.
+    fn resend(&mut self, now: Time, resend: &Resend, out: &mut Outbox) {
+        let mut slots = Slots::new();
+        let Ok(message) = Message::parse(&resend.bytes, &mut slots) else { return };
+        let Some(method) = message.method() else { return };
+        let Some(request) = self.received(resend.flow, Leg::Local, &message, method) else { return };
+        self.edits.clear();
+        // The application will not repeat what it does not know of, so this one cannot wait for a name.
+        if let Ok(passage) = self.decide(now, &request, Some(resend.toward)) {
+            self.send_on(&request, &passage, out);
+        }
+    }
+
+    /// Does it go on, and where to (RFC 3261 §16.3, §16.4, §16.5)? `nameless`: where to while a name is not known.
+    fn decide<'b>(
+        &mut self,
+        now: Time,
+        request: &Request<'_, 'b>,
+        nameless: Option<Flow>,
+    ) -> Result<Passage<'b>, Stop> {
         let message = request.message;
         let max_forwards = admit(message)?;
-        let identity = Identity::of(self.key, message, &request.via, request.leg);
+        let identity = Identity::of(self.key, message, &request.via, request.leg, None);
         if identity.is_loop(message, &request.via, &self.router.sockets) {
             return Err(Refusal::Loop.into());
         }
@@ -165,7 +222,10 @@ impl Shard {
         if request.leg == Leg::Local {
             self.router.learn_app(message);
         }
-        let hop = self.router.next_hop(now, request.leg, &way)?;
+        let hop = match (self.router.next_hop(now, request.leg, &way), nameless) {
+            (Err(NoHop::Unknown | NoHop::LookupsFull), Some(hop)) => hop,
+            (hop, _) => hop?,
+        };
         Ok(Passage { way, hop, identity, max_forwards })
     }
 
@@ -173,6 +233,7 @@ impl Shard {
     fn forward(&mut self, now: Time, request: &Request, passage: &Passage, out: &mut Outbox) -> Outcome {
         self.edits.clear();
         let mut hop = passage.hop;
+        let mut identity = passage.identity;
         if concerns_dialogs(request) {
             let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
             let arrival = Arrival {
@@ -184,21 +245,30 @@ impl Shard {
             let verdict = self.dialogs.handle_message(now, &arrival, request.message, &mut self.edits);
             self.drain(out);
             match verdict {
-                Verdict::Forward { toward } => hop = self.router.reuse(hop, toward),
+                Verdict::Forward { toward, cseq } => {
+                    hop = self.router.reuse(hop, toward);
+                    if cseq.is_some() {
+                        identity = Identity::of(self.key, request.message, &request.via, request.leg, cseq);
+                    }
+                }
                 Verdict::Answered(status) => return Outcome::Answered(status),
                 Verdict::Absorb => return Outcome::Absorbed,
             }
         }
         let edited = !self.edits.is_empty();
-        self.edit(request, passage, hop);
-        out.push(hop, |bytes| self.edits.render(request.message, bytes));
+        self.send_on(request, &Passage { hop, identity, ..*passage }, out);
         Outcome::Forwarded { edited }
     }
 
+    fn send_on(&mut self, request: &Request, passage: &Passage, out: &mut Outbox) {
+        self.edit(request, passage);
+        out.push(passage.hop, |bytes| self.edits.render(request.message, bytes));
+    }
+
     /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
-    fn edit(&mut self, request: &Request, passage: &Passage, hop: Flow) {
+    fn edit(&mut self, request: &Request, passage: &Passage) {
         let (message, edits, scratch) = (request.message, &mut self.edits, &mut self.scratch);
-        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(hop));
+        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(passage.hop));
         scratch.clear();
         passage.identity.write_via(self.key, leaves, request.flow, scratch);
         edits.prepend_header(message, HeaderName::Via, &[scratch]);
@@ -280,6 +350,7 @@ impl Shard {
         while let Some(action) = self.dialogs.poll_action() {
             match action {
                 Action::Event(event) => out.events.push(event),
+                Action::Resend(resend) => self.resends.push(resend),
                 Action::Transmit(transmit) => {
                     out.push(transmit.flow, |bytes| bytes.extend_from_slice(&transmit.bytes));
                 }

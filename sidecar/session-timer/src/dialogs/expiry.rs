@@ -1,11 +1,8 @@
-//! What time does: sessions expire and are ended, BYEs are retransmitted, what is over is dropped.
+//! What time does: sessions take their next step, expire and are ended; what is over is dropped.
 
-use sipwarden_sip::Message;
-
-use super::{Action, Dialogs, Due, Transmit};
-use crate::bye::{Bye, Step};
+use super::Dialogs;
 use crate::setup::ANSWERED;
-use crate::{ByeOutcome, EndCause, EventKind, Leg, Time};
+use crate::{EndCause, EventKind, Time};
 
 impl Dialogs {
     /// The session is over, for `cause`. It is kept a while: requests that crossed the end still find it.
@@ -17,9 +14,16 @@ impl Dialogs {
         session.ended = Some(cause);
         session.dropped_at = now + late.max(ANSWERED);
         session.refreshes = Vec::new();
+        session.acting = None;
         session.tell(now, EventKind::Ended { cause }, &mut self.actions);
         self.active -= 1;
         self.schedule_session(slot);
+    }
+
+    /// We end it: BYE to both legs.
+    pub(super) fn terminate(&mut self, now: Time, slot: u32, cause: EndCause) {
+        self.send_byes(now, slot, cause);
+        self.end(now, slot, cause);
     }
 
     pub(super) fn session_due(&mut self, now: Time, slot: u32) {
@@ -33,6 +37,14 @@ impl Dialogs {
         if session.ended.is_some() {
             return self.drop_session(slot);
         }
+        if session.to_end.is_some() {
+            return self.terminate(now, slot, EndCause::Requested);
+        }
+        // Expiry goes before a step that would come too late.
+        let over = session.expires_at(self.pace).is_none_or(|at| at <= now);
+        if !over || (session.timer.is_none() && session.next_step().is_some_and(|(at, _)| at <= now)) {
+            return self.take_step(now, slot);
+        }
         match session.timer {
             None => {
                 self.end(now, slot, EndCause::Forgotten);
@@ -42,10 +54,10 @@ impl Dialogs {
                 let kind = EventKind::Expired { interval: timer.interval_s, refresher: timer.refresher };
                 session.tell(now, kind, &mut self.actions);
                 if session.expiry_acts() {
-                    self.send_byes(now, slot);
-                    self.end(now, slot, EndCause::Expired);
+                    self.terminate(now, slot, EndCause::Expired);
                 } else {
                     session.timer = None;
+                    self.plan(slot);
                     self.schedule_session(slot);
                 }
             }
@@ -69,54 +81,5 @@ impl Dialogs {
         }
         self.schedule_call(slot);
         self.drop_call_if_over(slot);
-    }
-
-    // BYE
-
-    /// To both legs at once: one that answers late or never does not hold back the other.
-    fn send_byes(&mut self, now: Time, slot: u32) {
-        for to in Leg::BOTH {
-            let nonce = self.random.next();
-            let entry = self.byes.vacant_entry();
-            let key = entry.key() as u32;
-            let session = &mut self.sessions[slot as usize];
-            let call_id = &self.calls[session.call as usize].call_id;
-            let endpoint = &self.config.endpoints[usize::from(session.legs[to.index()].flow.endpoint)];
-            let bye = Bye::new(now, session, call_id, to, endpoint, key, nonce);
-            self.actions.push_back(Action::Transmit(Transmit { flow: bye.flow, bytes: bye.bytes.clone() }));
-            self.wheel.insert(bye.due, Due::Bye(key));
-            entry.insert(bye);
-            session.tell(now, EventKind::ByeSent { to }, &mut self.actions);
-        }
-    }
-
-    pub(super) fn bye_due(&mut self, now: Time, slot: u32) {
-        let Some(bye) = self.byes.get_mut(slot as usize).filter(|bye| bye.due <= now) else { return };
-        match bye.step(now) {
-            Step::Retransmit => {
-                self.wheel.insert(bye.due, Due::Bye(slot));
-                self.actions.push_back(Action::Transmit(Transmit { flow: bye.flow, bytes: bye.bytes.clone() }));
-            }
-            Step::GiveUp => self.bye_done(now, slot, ByeOutcome::TimedOut),
-        }
-    }
-
-    /// `slot` is what the response's branch claims.
-    pub(super) fn bye_answered(&mut self, now: Time, slot: u32, response: &Message, status: u16) {
-        let Some(bye) = self.byes.get_mut(slot as usize).filter(|bye| bye.is_answered_by(response)) else { return };
-        if status < 200 {
-            bye.proceed();
-        } else {
-            self.bye_done(now, slot, ByeOutcome::Answered(status));
-        }
-    }
-
-    fn bye_done(&mut self, now: Time, slot: u32, outcome: ByeOutcome) {
-        let bye = self.byes.remove(slot as usize);
-        let kind = EventKind::ByeDone { to: bye.to, outcome };
-        match self.sessions.get_mut(super::slot_of(bye.session)).filter(|session| session.id == bye.session) {
-            Some(session) => session.tell(now, kind, &mut self.actions),
-            None => self.tell(kind),
-        }
     }
 }

@@ -7,9 +7,10 @@ use sipwarden_sip::value::{NameAddr, RefresherParam, Uri};
 use sipwarden_sip::{Edits, HeaderName, Message};
 
 use super::Dialogs;
+use crate::acting::Half;
 use crate::negotiation::{self, Offer, TooSmall};
-use crate::session::Ruling;
-use crate::{Direction, EventKind, HeaderKind, Leg, Malformed, PeerFacts, RefresherPreference, Seconds};
+use crate::session::{Ruling, Session, Timer};
+use crate::{ActForApp, Direction, EventKind, HeaderKind, Leg, Malformed, PeerFacts, RefresherPreference, Seconds};
 
 /// How a request was judged.
 pub(super) enum Judged {
@@ -17,6 +18,19 @@ pub(super) enum Judged {
     Goes(Offer),
     /// It is answered with this status, reason and header lines.
     Refused(u16, &'static str, String),
+}
+
+/// The circumstances of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) from: Leg,
+    pub(super) half: Half,
+    /// Of the whole call.
+    pub(super) caller: Leg,
+    /// The highest Min-SE of a 422 on this call.
+    pub(super) call_min_se: Seconds,
+    /// The timer that runs.
+    pub(super) timer: Option<Timer>,
 }
 
 impl Dialogs {
@@ -33,11 +47,18 @@ impl Dialogs {
 
     /// The policy in force now, for a session that began under this or an older one. A rule of the same name goes on
     /// holding: what it matched, the caller's User-Agent above all, is not in every message.
-    pub(super) fn ruling_now(&self, slot: u32, from: Leg, message: &Message) -> Ruling {
+    pub(super) fn ruling_now(&self, slot: u32, from: Leg, message: Option<&Message>) -> Ruling {
         let session = &self.sessions[slot as usize];
         if Arc::ptr_eq(&session.ruling.policy, &self.policy) {
             return session.ruling.clone();
         }
+        let ruling = self.ruling_anew(session, from, message);
+        // Who stands in for an application goes on until the call ends: the peer relies on it.
+        let deserts = ruling.observes() || ruling.timers().act_for_app == ActForApp::Never;
+        if session.acting.is_some() && deserts { session.ruling.clone() } else { ruling }
+    }
+
+    fn ruling_anew(&self, session: &Session, from: Leg, message: Option<&Message>) -> Ruling {
         let same_name =
             session.ruling.policy.rule_name(session.ruling.rule).and_then(|name| self.policy.rule_named(name));
         if same_name.is_some() {
@@ -51,23 +72,16 @@ impl Dialogs {
             from_domain: party(session.caller).map_or(b"", |party| domain(party.uri)),
             to_domain: party(session.caller.other()).map_or(b"", |party| domain(party.uri)),
             user_agent: message
-                .first(HeaderName::UserAgent)
                 .filter(|_| sender_is_caller)
+                .and_then(|message| message.first(HeaderName::UserAgent))
                 .map_or(b"", |header| header.value),
         };
         Ruling { policy: Arc::clone(&self.policy), rule: self.policy.rule_for(&facts) }
     }
 
-    /// Judge an INVITE or UPDATE of `from` in a call of `caller`; adds edits in Enforce, notes in both modes.
-    pub(super) fn judge(
-        &mut self,
-        ruling: &Ruling,
-        from: Leg,
-        caller: Leg,
-        call_min_se: Seconds,
-        message: &Message,
-        edits: &mut Edits,
-    ) -> Judged {
+    /// Judge an INVITE or UPDATE; adds edits in Enforce, notes in both modes.
+    pub(super) fn judge(&mut self, ruling: &Ruling, asking: Asking, message: &Message, edits: &mut Edits) -> Judged {
+        let Asking { from, half, .. } = asking;
         let (timers, acts) = (ruling.timers(), !ruling.observes());
         let came = match read_offer(message) {
             Ok(came) => came,
@@ -79,9 +93,9 @@ impl Dialogs {
                 };
             }
         };
-        let preferred = preferred_side(timers.refresher, caller);
-        let preferred = preferred.map(|side| if side == from { RefresherParam::Uac } else { RefresherParam::Uas });
-        match negotiation::offer(timers, preferred, call_min_se, came) {
+        let asked = asking.by_whoever_speaks(came, timers.min_se_s());
+        let preferred = asking.preferred(ruling).map(|side| role(side, from));
+        match negotiation::offer(timers, preferred, asking.call_min_se, asked) {
             Err(TooSmall { asked, min_se }) => {
                 self.notes.push(EventKind::Rejected { to: from, asked, min_se });
                 if acts {
@@ -93,7 +107,7 @@ impl Dialogs {
             Ok(left) => {
                 note_changes(from, came, left, &mut self.notes);
                 if acts {
-                    write_offer(message, came, left, edits);
+                    write_request(message, half, from, came, left, edits);
                     Judged::Goes(left)
                 } else {
                     Judged::Goes(came)
@@ -103,7 +117,34 @@ impl Dialogs {
     }
 }
 
-fn preferred_side(preference: RefresherPreference, caller: Leg) -> Option<Leg> {
+impl Asking {
+    /// What the request asks for, once we add what the application does not know how to say.
+    fn by_whoever_speaks(&self, came: Offer, least: Seconds) -> Offer {
+        if !self.speaks_for_app() {
+            return came;
+        }
+        // A refresh names the interval there is (RFC 4028 §7.4). The application must not hear of a 422.
+        let interval = came.interval.or(self.timer.map(|timer| timer.interval_s)).map(|interval| interval.max(least));
+        Offer { interval, uac_supports_timer: true, ..came }
+    }
+
+    /// The refresher to ask for: the policy's, else the one there is, where we speak for the application.
+    fn preferred(&self, ruling: &Ruling) -> Option<Leg> {
+        let there_is = self.timer.filter(|_| self.half.is_ours()).map(|timer| timer.refresher);
+        preferred_side(ruling.timers().refresher, self.caller).or(there_is)
+    }
+
+    fn speaks_for_app(&self) -> bool {
+        self.half.is_ours() && self.from == Leg::Local
+    }
+}
+
+/// What `side` is in a transaction of `uac`.
+pub(super) fn role(side: Leg, uac: Leg) -> RefresherParam {
+    if side == uac { RefresherParam::Uac } else { RefresherParam::Uas }
+}
+
+pub(super) fn preferred_side(preference: RefresherPreference, caller: Leg) -> Option<Leg> {
     match preference {
         RefresherPreference::PeerChoice => None,
         RefresherPreference::Local => Some(Leg::Local),
@@ -139,11 +180,40 @@ fn read_offer(message: &Message) -> Result<Offer, (HeaderKind, Offer)> {
 }
 
 /// A retransmission leaves as the first one did.
-pub(super) fn repeat_offer(ruling: &Ruling, message: &Message, left: Offer, edits: &mut Edits) {
+pub(super) fn repeat_request(
+    ruling: &Ruling,
+    half: Half,
+    from: Leg,
+    message: &Message,
+    left: Offer,
+    edits: &mut Edits,
+) {
     if !ruling.observes()
         && let Ok(came) = read_offer(message)
     {
-        write_offer(message, came, left, edits);
+        write_request(message, half, from, came, left, edits);
+    }
+}
+
+/// Writes what a request offers. What the application cannot say is added; what it cannot take is taken out: an extension
+/// required of it would make it refuse the call (RFC 3261 §8.2.2.3).
+fn write_request(message: &Message, half: Half, from: Leg, came: Offer, left: Offer, edits: &mut Edits) {
+    match (half, from) {
+        (Half::SidecarAlone, Leg::Remote) => {
+            edits.remove_header(message, HeaderName::SessionExpires);
+            edits.remove_header(message, HeaderName::MinSe);
+            edits.remove_token(message, HeaderName::Supported, "timer");
+            edits.remove_token(message, HeaderName::Require, "timer");
+        }
+        (Half::Sidecar | Half::Open, Leg::Remote) => {
+            write_offer(message, came, left, edits);
+            edits.remove_token(message, HeaderName::Require, "timer");
+        }
+        (Half::Sidecar | Half::SidecarAlone, Leg::Local) => {
+            write_offer(message, came, left, edits);
+            edits.add_token(message, HeaderName::Supported, "timer");
+        }
+        (Half::App, _) | (Half::Open, Leg::Local) => write_offer(message, came, left, edits),
     }
 }
 

@@ -1,22 +1,31 @@
 //! Requests: initial INVITEs become setups, requests inside a session refresh or end it.
 
-use sipwarden_sip::value::CSeq;
-use sipwarden_sip::{Edits, Message, Method};
+use sipwarden_sip::value::{CSeq, RAck};
+use sipwarden_sip::{Edits, HeaderName, Message, Method};
 
-use super::judging::{Judged, repeat_offer};
+use super::judging::{Asking, Digits, Judged, repeat_request};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
+use crate::acting::{Acting, Half, UpdateSupport, speaks_of_timers};
+use crate::media::{Carrier, Content, Media};
 use crate::negotiation::Offer;
-use crate::session::Refresh;
+use crate::numbering::Numbering;
+use crate::session::{Refresh, Retry, Ruling, Session};
 use crate::setup::{Caller, Setup, contact_uri};
-use crate::{EndCause, EventKind, Leg, LimitKind, Time};
+use crate::{ActForApp, EndCause, EventKind, Flow, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
 #[derive(Clone, Copy)]
-struct Sent<'a> {
-    from: Leg,
-    from_tag: &'a [u8],
-    method: Method,
-    cseq: u32,
+pub(super) struct Sent<'a> {
+    pub(super) from: Leg,
+    pub(super) from_tag: &'a [u8],
+    pub(super) method: Method,
+    pub(super) cseq: u32,
+}
+
+impl Sent<'_> {
+    pub(super) fn carrier(&self) -> Carrier {
+        Carrier { from: self.from, method: self.method, cseq: self.cseq }
+    }
 }
 
 impl Dialogs {
@@ -30,14 +39,15 @@ impl Dialogs {
     ) -> Option<Verdict> {
         let CSeq { number, method, .. } = message.cseq().ok()?;
         let sent = Sent { from: self.leg_of(arrival.flow), from_tag: message.from_tag()?, method, cseq: number };
-        match message.to_tag() {
-            None if method == Method::Invite => self.initial_invite(now, arrival, message, sent, edits),
-            None => None,
-            Some(to_tag) => {
+        match (message.to_tag(), method) {
+            (None, Method::Invite) => self.initial_invite(now, arrival, message, sent, edits),
+            (None, Method::Cancel) => self.setup_cancelled(message, sent, edits),
+            (None, _) => None,
+            (Some(to_tag), _) => {
                 let call = self.find_call(message.call_id()?);
                 match call.and_then(|call| self.find_session(call, sent.from, sent.from_tag, to_tag)) {
                     Some(slot) => Some(self.in_session(now, arrival, message, slot, sent, edits)),
-                    None => self.outside_session(now, call, sent, to_tag),
+                    None => self.outside_session(now, call, message, sent, to_tag, edits),
                 }
             }
         }
@@ -56,10 +66,10 @@ impl Dialogs {
         if let Some(call) = known
             && let Some(setup) = self.calls[call as usize].setup(sent.from, sent.from_tag, sent.cseq)
         {
-            // Retransmitted: the same goes on as the first time, whatever policy was loaded in between.
+            // Retransmitted: the same goes on as the last time, whatever policy was loaded in between.
             setup.touch(now);
-            repeat_offer(&setup.ruling, message, setup.offer, edits);
-            return None;
+            repeat_request(&setup.ruling, setup.half, sent.from, message, setup.offer, edits);
+            return Some(forward(None, message, &setup.numbers, sent.cseq, edits));
         }
         if known.is_none() && self.calls.len() >= self.config.limits.calls {
             self.limit_reached(LimitKind::Calls);
@@ -73,17 +83,28 @@ impl Dialogs {
             self.limit_reached(LimitKind::IdentitySize);
             return None;
         };
+        // One that follows a refused one goes on in its CSeq space, which a retry of ours may have moved.
+        let before = known.and_then(|call| self.calls[call as usize].setup_of_caller(sent.from, sent.from_tag));
+        let (mut numbers, min_se) = before.map_or((Numbering::default(), 0), |before| (before.numbers, before.min_se));
         let ruling = self.ruling_for(sent.from, arrival.peer, message);
-        let judged = self.judge(&ruling, sent.from, sent.from, 0, message, edits);
-        let mut cseqs = [None; 2];
-        cseqs[sent.from.index()] = Some(sent.cseq);
+        let half = Half::of_call(&ruling, sent.from, message);
+        let asking = Asking { from: sent.from, half, caller: sent.from, call_min_se: min_se, timer: None };
+        let judged = self.judge(&ruling, asking, message, edits);
+        let leaving = numbers.pass(sent.cseq);
         let mut setup = Setup {
             from: sent.from,
             cseq: sent.cseq,
             offer: Offer { interval: None, refresher: None, min_se: None, uac_supports_timer: false },
+            half,
             ruling,
             caller,
-            cseqs,
+            numbers,
+            media: None,
+            update: UpdateSupport::default(),
+            early: Vec::new(),
+            min_se,
+            retry: None,
+            cancelled: false,
             flow: arrival.flow,
             started: now,
             until: now,
@@ -98,28 +119,66 @@ impl Dialogs {
             Judged::Goes(offer) => {
                 setup.offer = offer;
                 setup.touch(now);
+                if half != Half::App {
+                    let mut media = Media::default();
+                    media.request(sent.carrier(), Content::of(message));
+                    setup.media = Some(Box::new(media));
+                    setup.update.learn(message);
+                }
+                if half.is_ours() && sent.from == Leg::Local {
+                    setup.retry = Some(Retry { request: message.bytes().into(), first_leaving: leaving, tries: 0 });
+                }
                 let call = known.unwrap_or_else(|| self.add_call(call_id));
                 let setups = &mut self.calls[call as usize].setups;
                 setups.reserve_exact(1);
                 setups.push(setup);
                 self.schedule_call(call);
-                None
+                Some(forward(None, message, &numbers, sent.cseq, edits))
             }
         }
     }
 
-    fn outside_session(&mut self, now: Time, call: Option<u32>, sent: Sent, to_tag: &[u8]) -> Option<Verdict> {
-        let early = match (call, sent.method) {
-            (_, Method::Ack | Method::Cancel) => true,
-            (Some(call), _) => {
-                self.calls[call as usize].saw_early_request(now, sent.from, sent.from_tag, to_tag, sent.cseq)
+    /// The CANCEL of an INVITE goes where that went.
+    fn setup_cancelled(&mut self, message: &Message, sent: Sent, edits: &mut Edits) -> Option<Verdict> {
+        let call = self.find_call(message.call_id()?)?;
+        let setup = self.calls[call as usize].setup(sent.from, sent.from_tag, sent.cseq)?;
+        setup.cancelled = true;
+        Some(forward(None, message, &setup.numbers, sent.cseq, edits))
+    }
+
+    /// In early dialogs, and the ACK to what refused an INVITE.
+    fn outside_session(
+        &mut self,
+        now: Time,
+        call: Option<u32>,
+        message: &Message,
+        sent: Sent,
+        to_tag: &[u8],
+        edits: &mut Edits,
+    ) -> Option<Verdict> {
+        let call = call.map(|slot| &mut self.calls[slot as usize]);
+        if matches!(sent.method, Method::Ack | Method::Cancel) {
+            let setup = call?.setup(sent.from, sent.from_tag, sent.cseq)?;
+            return Some(forward(None, message, &setup.numbers, sent.cseq, edits));
+        }
+        let mut of_caller = None;
+        if let Some(call) = call {
+            if let Some(setup) = call.setup_of_caller(sent.from, sent.from_tag) {
+                setup.touch(now);
+                setup.numbers.pass(sent.cseq);
+                of_caller = Some(forward(None, message, &setup.numbers, sent.cseq, edits));
+                note_early_media(setup, to_tag, sent, message);
+            } else if let Some(setup) = call.setup_of_caller(sent.from.other(), to_tag) {
+                setup.touch(now);
+                setup.early(sent.from_tag).numbers.pass(sent.cseq);
+                note_early_media(setup, sent.from_tag, sent, message);
+                return None;
             }
-            (None, _) => false,
-        };
-        if !early && matches!(sent.method, Method::Invite | Method::Update) {
+        }
+        if of_caller.is_none() && matches!(sent.method, Method::Invite | Method::Update) {
             self.tell(EventKind::UnknownDialog { from: sent.from });
         }
-        None
+        of_caller
     }
 
     fn in_session(
@@ -134,26 +193,34 @@ impl Dialogs {
         let session = &mut self.sessions[slot as usize];
         let toward = session.legs[sent.from.other().index()].flow;
         match session.ended {
-            Some(EndCause::Expired) => return self.late_request(now, arrival, message, slot, sent),
-            Some(_) => return Verdict::Forward { toward: Some(toward) },
+            Some(cause) if cause.is_ours() => return self.late_request(now, arrival, message, slot, sent),
+            Some(_) => {}
             None => session.heard(now, sent.from, arrival.flow),
         }
         let leg = &mut session.legs[sent.from.index()];
+        if !matches!(sent.method, Method::Ack | Method::Cancel) {
+            leg.numbers.pass(sent.cseq);
+        }
         match sent.method {
             Method::Ack if leg.rejected_cseq == Some(sent.cseq) => return Verdict::Absorb,
-            Method::Ack | Method::Cancel => {}
-            method => {
-                leg.saw_cseq(sent.cseq);
-                match method {
-                    Method::Bye => self.end(now, slot, EndCause::Bye(sent.from)),
-                    Method::Invite | Method::Update => {
-                        return self.refresh_request(now, arrival, message, slot, sent, edits);
-                    }
-                    _ => {}
+            Method::Ack => {
+                if let Some(acting) = &mut session.acting {
+                    acting.media.ack(Carrier { method: Method::Invite, ..sent.carrier() }, Content::of(message));
                 }
             }
+            Method::Prack => {
+                if let Some(acting) = &mut session.acting {
+                    acting.media.request(sent.carrier(), Content::of(message));
+                }
+            }
+            Method::Invite | Method::Update if session.ended.is_none() => {
+                return self.refresh_request(now, arrival, message, slot, sent, edits);
+            }
+            Method::Bye if session.ended.is_none() => self.end(now, slot, EndCause::Bye(sent.from)),
+            _ => {}
         }
-        Verdict::Forward { toward: Some(toward) }
+        let numbers = &self.sessions[slot as usize].legs[sent.from.index()].numbers;
+        forward(Some(toward), message, numbers, sent.cseq, edits)
     }
 
     fn refresh_request(
@@ -166,44 +233,71 @@ impl Dialogs {
         edits: &mut Edits,
     ) -> Verdict {
         let session = &mut self.sessions[slot as usize];
-        let forward = Verdict::Forward { toward: Some(session.legs[sent.from.other().index()].flow) };
-        if let Some(position) = session.refresh(sent.from, sent.method, sent.cseq) {
+        let Sent { from, method, cseq, .. } = sent;
+        let toward = Some(session.legs[from.other().index()].flow);
+        if let Some(position) = session.refresh(from, method, cseq) {
             let first = &session.refreshes[position];
-            repeat_offer(&first.ruling, message, first.offer, edits);
-            return forward;
+            if first.answered_here {
+                return self.answer_for_app(now, arrival, message, slot, position);
+            }
+            repeat_request(&first.ruling, first.half, from, message, first.offer, edits);
+            return forward(toward, message, &session.legs[from.index()].numbers, cseq, edits);
         }
-        let (caller, call_min_se) = (session.caller, session.highest_min_se);
-        let ruling = self.ruling_now(slot, sent.from, message);
-        let judged = self.judge(&ruling, sent.from, caller, call_min_se, message, edits);
+        if self.meets_ours(slot, sent) {
+            self.sessions[slot as usize].reject(sent);
+            let kind = EventKind::Glare { from, method };
+            self.sessions[slot as usize].tell(now, kind, &mut self.actions);
+            return self.answer(arrival, message, 491, "Request Pending", "");
+        }
+        let ruling = self.ruling_now(slot, from, Some(message));
+        let session = &mut self.sessions[slot as usize];
+        session.reconsider_acting(&ruling, from, message);
+        let half = session.half(&ruling);
+        let (caller, call_min_se, timer) = (session.caller, session.highest_min_se, session.timer);
+        let asking = Asking { from, half, caller, call_min_se, timer };
+        let judged = self.judge(&ruling, asking, message, edits);
         let session = &mut self.sessions[slot as usize];
         for kind in self.notes.drain(..) {
             session.tell(now, kind, &mut self.actions);
         }
-        match judged {
+        let offer = match judged {
             Judged::Refused(status, reason, extra) => {
-                if sent.method == Method::Invite {
-                    session.legs[sent.from.index()].rejected_cseq = Some(sent.cseq);
-                }
-                self.answer(arrival, message, status, reason, &extra)
+                session.reject(sent);
+                return self.answer(arrival, message, status, reason, &extra);
             }
-            Judged::Goes(offer) => {
-                let target = contact_uri(message).map(Box::from);
-                let Sent { from, method, cseq, .. } = sent;
-                // Its retransmission may pass where the first was rejected, by a policy loaded in between.
-                let leg = &mut session.legs[from.index()];
-                leg.rejected_cseq.take_if(|rejected| *rejected == cseq);
-                // A late copy of one that others have followed is not opened again: its answer, which comes again too,
-                // would arm anew what it said then.
-                if Some(cseq) >= leg.refresh_cseq {
-                    leg.refresh_cseq = Some(cseq);
-                    session.open_refresh(Refresh { from, method, cseq, offer, ruling, target, answered: false });
-                }
-                forward
-            }
+            Judged::Goes(offer) => offer,
+        };
+        // Its retransmission may pass where the first was rejected, by a policy loaded in between.
+        let leg = &mut session.legs[from.index()];
+        leg.rejected_cseq.take_if(|rejected| *rejected == cseq);
+        // A late copy of one that others have followed is not opened again: its answer, which comes again too, would arm
+        // anew what it said then.
+        if Some(cseq) < leg.refresh_cseq {
+            return forward(toward, message, &leg.numbers, cseq, edits);
         }
+        leg.refresh_cseq = Some(cseq);
+        let leaving = leg.numbers.leaves_as(cseq);
+        let here = half.is_ours() && session.must_answer_here(from, method, message);
+        if let Some(acting) = &mut session.acting {
+            acting.media.request(sent.carrier(), Content::of(message));
+        }
+        let retry = (half.is_ours() && from == Leg::Local).then(|| Retry {
+            request: message.bytes().into(),
+            first_leaving: leaving,
+            tries: 0,
+        });
+        let target = contact_uri(message).map(Box::from);
+        let refresh =
+            Refresh { from, method, cseq, offer, half, ruling, retry, target, answered: false, answered_here: here };
+        session.open_refresh(refresh);
+        if here {
+            let position = session.refreshes.len() - 1;
+            return self.answer_for_app(now, arrival, message, slot, position);
+        }
+        forward(toward, message, &session.legs[from.index()].numbers, cseq, edits)
     }
 
-    /// Nothing brings an expired session back (RFC 4028 §10): its requests end here.
+    /// Nothing brings a session back that we ended (RFC 4028 §10): its requests end here.
     fn late_request(&mut self, now: Time, arrival: &Arrival, message: &Message, slot: u32, sent: Sent) -> Verdict {
         if sent.method == Method::Ack {
             return Verdict::Absorb;
@@ -217,10 +311,105 @@ impl Dialogs {
         }
     }
 
-    fn answer(&mut self, arrival: &Arrival, message: &Message, status: u16, reason: &str, extra: &str) -> Verdict {
+    pub(super) fn answer(
+        &mut self,
+        arrival: &Arrival,
+        message: &Message,
+        status: u16,
+        reason: &str,
+        extra: &str,
+    ) -> Verdict {
         let mut bytes = Vec::with_capacity(512);
         self.responder.respond(message, status, reason, arrival.via_suffix, extra.as_bytes(), &mut bytes);
         self.actions.push_back(Action::Transmit(Transmit { flow: arrival.reply_to, bytes }));
         Verdict::Answered(status)
+    }
+}
+
+impl Session {
+    /// The request is answered here with a failure.
+    fn reject(&mut self, sent: Sent) {
+        if sent.method == Method::Invite {
+            self.legs[sent.from.index()].rejected_cseq = Some(sent.cseq);
+        }
+    }
+
+    /// Who is the application's half now.
+    pub(super) fn half(&self, ruling: &Ruling) -> Half {
+        match (&self.acting, ruling.timers().act_for_app) {
+            (None, _) => Half::App,
+            (Some(_), ActForApp::Always) => Half::SidecarAlone,
+            (Some(_), _) => Half::Sidecar,
+        }
+    }
+
+    /// An application that begins to speak for itself is left to it. The other way round only the next call changes: what
+    /// passed of this one was not followed.
+    fn reconsider_acting(&mut self, ruling: &Ruling, from: Leg, message: &Message) {
+        let Some(acting) = &mut self.acting else { return };
+        acting.learn(from, message);
+        if ruling.timers().act_for_app == ActForApp::Auto && from == Leg::Local && speaks_of_timers(message) {
+            self.acting = None;
+        }
+    }
+
+    /// A refresh that the application could only refuse: an UPDATE of the other side, with nothing to say but that, where
+    /// the application does not list the method.
+    fn must_answer_here(&self, from: Leg, method: Method, message: &Message) -> bool {
+        let listed = self.acting.as_ref().is_some_and(|acting| acting.app_update == UpdateSupport::Listed);
+        from == Leg::Remote && method == Method::Update && !listed && Content::of(message) == Content::Nothing
+    }
+}
+
+impl Acting {
+    /// Is a request with this method from `from` one too many while ours is under way (RFC 3261 §14.1, RFC 3311 §5.2)?
+    pub(super) fn collides(&self, ours: Method, from: Leg, theirs: Method) -> bool {
+        // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
+        ours == theirs && (theirs == Method::Invite || from == Leg::Local)
+    }
+}
+
+/// The verdict that sends a request on with the number it leaves with.
+pub(super) fn forward(
+    toward: Option<Flow>,
+    message: &Message,
+    numbers: &Numbering,
+    cseq: u32,
+    edits: &mut Edits,
+) -> Verdict {
+    let leaving = numbers.leaves_as(cseq);
+    if let Some(rack) = message.first(HeaderName::RAck)
+        && let Ok(RAck { cseq: acknowledged, cseq_at, .. }) = RAck::parse(rack.value)
+        && let leaving = numbers.leaves_as(acknowledged.number)
+        && leaving != acknowledged.number
+    {
+        write_number(message, rack.value_start + cseq_at, leaving, edits);
+    }
+    if leaving == cseq {
+        return Verdict::Forward { toward, cseq: None };
+    }
+    write_cseq(message, leaving, edits);
+    Verdict::Forward { toward, cseq: Some(leaving) }
+}
+
+/// Puts another number into CSeq.
+pub(super) fn write_cseq(message: &Message, number: u32, edits: &mut Edits) {
+    if let Some(header) = message.first(HeaderName::CSeq) {
+        write_number(message, header.value_start, number, edits);
+    }
+}
+
+fn write_number(message: &Message, at: usize, number: u32, edits: &mut Edits) {
+    let written = message.bytes()[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    edits.replace(at..at + written, &[Digits::new(number).text()]);
+}
+
+fn note_early_media(setup: &mut Setup, callee_tag: &[u8], sent: Sent, message: &Message) {
+    let content = Content::of(message);
+    if setup.media.is_some()
+        && content != Content::Nothing
+        && let Some(media) = &mut setup.early(callee_tag).media
+    {
+        media.request(sent.carrier(), content);
     }
 }

@@ -197,7 +197,7 @@ fn a_refresh_of_a_dialog_nobody_saw_start_passes_and_is_told() {
         for (method, told) in [("INVITE", 1), ("UPDATE", 1), ("INFO", 0), ("BYE", 0), ("ACK", 0)] {
             let request = call.request(caller, method).with(TIMER);
             let passage = bench.send(caller, &request);
-            assert_eq!(passage.verdict, Verdict::Forward { toward: None });
+            assert_eq!(passage.verdict, Verdict::Forward { toward: None, cseq: None });
             assert_eq!(passage.left, request);
             assert_eq!(passage.kinds(), vec![EventKind::UnknownDialog { from: caller }; told]);
         }

@@ -213,10 +213,10 @@ fn requests_inside_the_session_are_sent_on_to_where_the_other_leg_was_last_heard
     let mut bench = Bench::enforcing(at_least(90));
     let mut call = established(&mut bench, Leg::Remote, &[TIMER], &[ANSWER]);
     let toward = |bench: &mut Bench, call: &mut Call, from| bench.send(from, &call.request(from, "INFO")).verdict;
-    assert_eq!(toward(&mut bench, &mut call, Leg::Local), Verdict::Forward { toward: Some(REMOTE) });
+    assert_eq!(toward(&mut bench, &mut call, Leg::Local), Verdict::Forward { toward: Some(REMOTE), cseq: None });
     bench.flows[Leg::Remote.index()] = REMOTE_TCP;
-    assert_eq!(toward(&mut bench, &mut call, Leg::Remote), Verdict::Forward { toward: Some(LOCAL) });
-    assert_eq!(toward(&mut bench, &mut call, Leg::Local), Verdict::Forward { toward: Some(REMOTE_TCP) });
+    assert_eq!(toward(&mut bench, &mut call, Leg::Remote), Verdict::Forward { toward: Some(LOCAL), cseq: None });
+    assert_eq!(toward(&mut bench, &mut call, Leg::Local), Verdict::Forward { toward: Some(REMOTE_TCP), cseq: None });
 }
 
 #[test]

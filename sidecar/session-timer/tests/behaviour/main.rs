@@ -1,5 +1,8 @@
 //! What the session timer core does, one file for each behaviour. Time is virtual, nothing sleeps.
 
+mod answered_here;
+mod app_called;
+mod app_calls;
 mod arming;
 mod bye_transaction;
 mod completion;
@@ -11,6 +14,8 @@ mod limits;
 mod never_panics;
 mod observe;
 mod offering;
+mod our_refresh;
+mod probing;
 mod reading;
 mod rejection;
 mod retransmission;

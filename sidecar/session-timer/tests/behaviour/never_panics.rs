@@ -2,23 +2,35 @@
 //! The bench checks the invariants after every step.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sipwarden_session_timer::{
-    BelowMinSe, ExpiryAction, Leg, Limits, Malformed, Margin, Mode, Policy, RefresherPreference,
+    ActForApp, AppProbe, BelowMinSe, Credentials, ExpiryAction, Leg, Limits, Malformed, Margin, Mode, Policy,
+    RefreshMethod, RefresherPreference, WithoutPeerSupport,
 };
 use sipwarden_sip::{Message, Slots};
 
-use crate::support::{Bench, Call, Sent, Wire, at_least, changed, policy};
+use crate::support::{Bench, Call, SDP_LOCAL, SDP_REMOTE, Sent, Wire, changed, policy, standing_in};
 
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "UPDATE", "PRACK", "INFO", "OPTIONS", "REGISTER", "SURPRISE"];
-const FAILURES: [u16; 7] = [302, 401, 408, 422, 481, 491, 503];
+const FAILURES: [u16; 9] = [302, 401, 405, 407, 408, 422, 481, 491, 503];
 /// Messages that may be answered, repeated or mutated: recent enough for something to come of it.
 const SEEN: usize = 8;
-const HEADERS: [&str; 18] = [
+/// Not a header: the message describes a session.
+const SDP: &str = "SDP";
+const HEADERS: [&str; 26] = [
+    SDP,
+    "Allow: INVITE, ACK, BYE, UPDATE",
+    "Allow: INVITE",
+    "RSeq: 1",
+    "RAck: 1 101 INVITE",
+    "Retry-After: 5",
+    "WWW-Authenticate: Digest realm=\"x\", nonce=\"n\", stale=true",
+    "Proxy-Authenticate: Digest x",
     "Supported: timer",
     "k: timer, 100rel",
     "Require: 100rel",
@@ -67,17 +79,32 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let refresher =
         select(vec![RefresherPreference::PeerChoice, RefresherPreference::Local, RefresherPreference::Callee]);
     let margin = prop_oneof![Just(Margin::Rfc4028), (0..4000u32).prop_map(Margin::Fixed)];
-    (any::<[bool; 4]>(), 90..1800u32, refresher, margin).prop_map(|(flags, least, refresher, margin)| {
-        let [observes, raises, refuses, reports] = flags;
-        let timers = changed(at_least(least), |timers| {
-            timers.below_min_se = if raises { BelowMinSe::Raise } else { BelowMinSe::Reject };
-            timers.malformed = if refuses { Malformed::Reject } else { Malformed::Forward };
-            timers.expiry = if reports { ExpiryAction::Report } else { ExpiryAction::Bye };
-            timers.refresher = refresher;
-            timers.margin = margin;
-        });
-        policy(if observes { Mode::Observe } else { Mode::Enforce }, timers)
-    })
+    let acting = (
+        select(vec![ActForApp::Auto, ActForApp::Always, ActForApp::Never]),
+        select(vec![RefreshMethod::Auto, RefreshMethod::Update, RefreshMethod::ReInvite]),
+        any::<[bool; 3]>(),
+    );
+    (any::<[bool; 4]>(), 90..1800u32, refresher, margin, acting).prop_map(
+        |(flags, least, refresher, margin, acting)| {
+            let [observes, raises, refuses, reports] = flags;
+            let (act_for_app, refresh_method, [probes, skips, knows]) = acting;
+            let timers = changed(standing_in(least), |timers| {
+                timers.act_for_app = act_for_app;
+                timers.refresh_method = refresh_method;
+                timers.app_probe = if probes { AppProbe::Options } else { AppProbe::None };
+                timers.without_peer_support =
+                    if skips { WithoutPeerSupport::Skip } else { WithoutPeerSupport::Refresh };
+                let known = Credentials { username: "u".into(), password: "p".into(), realm: None };
+                timers.credentials = knows.then(|| Arc::new(known));
+                timers.below_min_se = if raises { BelowMinSe::Raise } else { BelowMinSe::Reject };
+                timers.malformed = if refuses { Malformed::Reject } else { Malformed::Forward };
+                timers.expiry = if reports { ExpiryAction::Report } else { ExpiryAction::Bye };
+                timers.refresher = refresher;
+                timers.margin = margin;
+            });
+            policy(if observes { Mode::Observe } else { Mode::Enforce }, timers)
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -111,11 +138,12 @@ impl Run {
     fn take(&mut self, step: Step) {
         match step {
             Step::Initial { call, headers } => {
-                let wire = self.calls[call].invite().with_all(&headers);
-                self.send(self.calls[call].caller, &wire);
+                let from = self.calls[call].caller;
+                let wire = with(self.calls[call].invite(), from, &headers);
+                self.send(from, &wire);
             }
             Step::Inside { call, from, method, headers } => {
-                let wire = self.calls[call].request(from, method).with_all(&headers);
+                let wire = with(self.calls[call].request(from, method), from, &headers);
                 self.send(from, &wire);
             }
             Step::Answer { request, status, headers, astray } => {
@@ -123,7 +151,9 @@ impl Run {
                 let id = request.header("Call-ID");
                 let rightly = self.calls.iter().position(|call| id == Some(&call.id)).unwrap_or_default();
                 let (call, by) = astray.unwrap_or((rightly, from.other()));
-                let wire = self.calls[call].respond(by, &request.routed(by), status).with_all(&headers);
+                let ours = request.header("Via").is_some_and(|via| via.contains("z9hG4bKswb"));
+                let arrived = if ours { request } else { request.routed(by) };
+                let wire = with(self.calls[call].respond(by, &arrived, status), by, &headers);
                 self.send(by, &wire);
             }
             Step::Repeat { from, message } => {
@@ -157,6 +187,7 @@ impl Run {
         let passage = self.bench.send(from, wire);
         assert!(is_message(&passage.left), "an edit broke\n{wire}\ninto\n{}", passage.left);
         self.keep((from, passage.left));
+        passage.resent.into_iter().for_each(|wire| self.keep((Leg::Local, wire)));
         passage.sent.into_iter().for_each(|sent| self.keep(by_us(sent)));
     }
 
@@ -170,6 +201,13 @@ impl Run {
     fn pick(&self, index: Index) -> Option<(Leg, Wire)> {
         (!self.seen.is_empty()).then(|| self.seen[index.index(self.seen.len())].clone())
     }
+}
+
+fn with(wire: Wire, from: Leg, headers: &[&str]) -> Wire {
+    let lines: Vec<&str> = headers.iter().copied().filter(|header| *header != SDP).collect();
+    let wire = wire.with_all(&lines);
+    let sdp = if from == Leg::Local { SDP_LOCAL } else { SDP_REMOTE };
+    if headers.contains(&SDP) { wire.with_sdp(sdp) } else { wire }
 }
 
 /// What we send to a leg seems to come from the other.

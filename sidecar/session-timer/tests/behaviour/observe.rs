@@ -16,11 +16,11 @@ fn what_enforce_would_do_to_a_request_is_told() {
     both_directions(|caller| {
         let strict = at_least(120);
         assert_eq!(
-            told(strict, caller, &[TIMER, "Session-Expires: 60"]),
+            told(strict.clone(), caller, &[TIMER, "Session-Expires: 60"]),
             [EventKind::Rejected { to: caller, asked: 60, min_se: 120 }]
         );
         assert_eq!(
-            told(strict, caller, &["Session-Expires: 60"]),
+            told(strict.clone(), caller, &["Session-Expires: 60"]),
             [
                 EventKind::Raised { from: caller, asked: 60, interval: 120 },
                 EventKind::MinSeRaised { from: caller, min_se: 120 }

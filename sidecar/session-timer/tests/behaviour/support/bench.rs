@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipwarden_session_timer::{
-    Action, Arrival, Config, Dialogs, Endpoint, Event, EventKind, Flow, Leg, Limits, Mode, Policy, SessionView, Time,
-    Timers, Transmit, Verdict,
+    Action, Arrival, Config, Dialogs, Endpoint, Event, EventKind, Flow, Leg, Limits, Mode, Policy, Resend, SessionView,
+    Time, Timers, Transmit, Verdict,
 };
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::value::Transport;
@@ -44,6 +44,8 @@ pub(crate) struct Passage {
     /// The message with the core's edits, whatever the verdict.
     pub(crate) left: Wire,
     pub(crate) sent: Vec<Sent>,
+    /// What the router shall forward once more as the application's.
+    pub(crate) resent: Vec<Wire>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -118,13 +120,13 @@ impl Bench {
         let mut left = Vec::new();
         edits.render(&message, &mut left);
         let left = Wire::of_bytes(left);
-        let (sent, events) = self.drain();
+        let Drained { sent, resent, events } = self.drain();
         if self.mode == Mode::Observe {
             assert_eq!(left.0.as_bytes(), message.bytes(), "Observe changes nothing");
             assert!(matches!(verdict, Verdict::Forward { .. }) && sent.is_empty(), "Observe answers nothing");
             assert!(events.iter().all(|event| event.observed || event.session.is_none()), "{events:?}");
         }
-        Passage { verdict, left, sent, events }
+        Passage { verdict, left, sent, resent, events }
     }
 
     /// Hand in a message of `from` that must go on: as it leaves.
@@ -187,7 +189,8 @@ impl Bench {
 
     fn wake(&mut self, elapsed: &mut Elapsed) {
         self.dialogs.handle_timeout(self.now);
-        let (sent, events) = self.drain();
+        let Drained { sent, resent, events } = self.drain();
+        assert!(resent.is_empty(), "only a 422 makes a request go out again");
         elapsed.sent.extend(sent.into_iter().map(|sent| (self.now, sent)));
         elapsed.events.extend(events.into_iter().map(|event| (self.now, event)));
         assert!(self.dialogs.next_timeout().is_none_or(|next| next > self.now), "a time-out is in the past");
@@ -196,19 +199,30 @@ impl Bench {
         }
     }
 
-    fn drain(&mut self) -> (Vec<Sent>, Vec<Event>) {
-        let (mut sent, mut events) = (Vec::new(), Vec::new());
+    fn drain(&mut self) -> Drained {
+        let Drained { mut sent, mut resent, mut events } = Drained::default();
         while let Some(action) = self.dialogs.poll_action() {
             match action {
                 Action::Transmit(Transmit { flow, bytes }) => {
                     sent.push(Sent { flow, wire: Wire::of_bytes(bytes) });
                 }
+                Action::Resend(Resend { flow, bytes, .. }) => {
+                    assert_eq!(flow, self.flows[Leg::Local.index()], "it goes out in the application's name");
+                    resent.push(Wire::of_bytes(bytes));
+                }
                 Action::Event(event) => events.push(event),
             }
         }
         assert!(self.dialogs.active() <= self.dialogs.known());
-        (sent, events)
+        Drained { sent, resent, events }
     }
+}
+
+#[derive(Default)]
+struct Drained {
+    sent: Vec<Sent>,
+    resent: Vec<Wire>,
+    events: Vec<Event>,
 }
 
 impl Passage {

@@ -34,6 +34,17 @@ impl Wire {
         Wire(format!("{start}\r\n{line}\r\n{rest}"))
     }
 
+    /// With this session description as its body.
+    pub(crate) fn with_sdp(self, sdp: &str) -> Wire {
+        let bodiless = self.without("Content-Length").with("Content-Type: application/sdp");
+        let wire = bodiless.with(&format!("Content-Length: {}", sdp.len()));
+        Wire(wire.0 + sdp)
+    }
+
+    pub(crate) fn body(&self) -> &str {
+        self.0.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+    }
+
     pub(crate) fn without(self, name: &str) -> Wire {
         Wire::of_lines(self.lines().filter(|line| !is_named(line, name)))
     }
