@@ -5,6 +5,7 @@ mod hops;
 mod refusals;
 mod requests;
 mod responses;
+mod retries;
 
 use std::sync::Arc;
 
