@@ -9,7 +9,7 @@ use sipwarden_sip::value::Transport;
 
 use crate::shard::Target;
 
-/// A transport and a socket address, `udp:IP:PORT` or `udp:[IPv6]:PORT`.
+/// A transport and a socket address, `udp:IP:PORT`. IPv6 needs no brackets: the last colon is the port's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ListenAddress {
@@ -40,8 +40,14 @@ pub enum AddressError {
     #[error("the address must begin with udp: or tcp: (tls, ws and wss are not served yet)")]
     Transport,
     /// Not `IP:PORT`.
-    #[error("expected IP:PORT behind the transport, IPv6 as [::1]:5060")]
+    #[error("expected IP:PORT such as 192.0.2.1:5060 or [2001:db8::1]:5060; names are not looked up here")]
     SocketAddr,
+    /// Nothing before the port.
+    #[error("there is no IP before the port; if it comes from a variable, is that set?")]
+    NoIp,
+    /// `$(POD_IP)` as it stands in a pod's arguments.
+    #[error("the variable was not replaced; does the container's env have it?")]
+    Variable,
     /// Not `HOST[:PORT]`.
     #[error("expected HOST or HOST:PORT, IPv6 as [::1]:5060")]
     Host,
@@ -67,8 +73,7 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<ListenAddress, AddressError> {
         let (transport, rest) = split_transport(text)?;
-        let addr = rest.parse().map_err(|_| AddressError::SocketAddr)?;
-        Ok(ListenAddress { transport, addr })
+        Ok(ListenAddress { transport, addr: socket_addr(rest)? })
     }
 }
 
@@ -110,6 +115,26 @@ macro_rules! try_from_string {
     )*};
 }
 try_from_string!(ListenAddress, NextHop, Advertised);
+
+/// `IP:PORT`. Kubernetes writes a pod's IPv6 address without brackets, so the last colon is the port's.
+///
+/// # Errors
+/// It is something else; the text says what to check.
+pub fn socket_addr(text: &str) -> Result<SocketAddr, AddressError> {
+    if text.contains('$') {
+        return Err(AddressError::Variable);
+    }
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let (ip, port) = text.rsplit_once(':').ok_or(AddressError::SocketAddr)?;
+    if ip.is_empty() {
+        return Err(AddressError::NoIp);
+    }
+    let ip = ip.parse::<Ipv6Addr>().map_err(|_| AddressError::SocketAddr)?;
+    let port = port.parse().map_err(|_| AddressError::SocketAddr)?;
+    Ok(SocketAddr::from((ip, port)))
+}
 
 /// Lower case, as in addresses, metrics and JSON.
 pub fn transport_name(transport: Transport) -> &'static str {
@@ -168,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_colon_of_an_address_is_the_ports() {
+        for (text, written) in [
+            ("udp:2001:db8::7:15060", "udp:[2001:db8::7]:15060"),
+            ("tcp:fd00:10:244:1:2:3:4:5:15060", "tcp:[fd00:10:244:1:2:3:4:5]:15060"),
+            ("udp:::1:5060", "udp:[::1]:5060"),
+            ("udp:::ffff:192.0.2.1:5060", "udp:[::ffff:192.0.2.1]:5060"),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), written);
+        }
+    }
+
+    #[test]
     fn what_is_not_a_listen_address_is_refused() {
         for (text, error) in [
             ("127.0.0.1:5060", AddressError::Transport),
@@ -175,7 +212,10 @@ mod tests {
             ("udp", AddressError::Transport),
             ("udp:127.0.0.1", AddressError::SocketAddr),
             ("udp:localhost:5060", AddressError::SocketAddr),
-            ("udp:::1:5060", AddressError::SocketAddr),
+            ("udp:::5060", AddressError::SocketAddr),
+            ("udp:2001:db8::7:65536", AddressError::SocketAddr),
+            ("udp::15060", AddressError::NoIp),
+            ("udp:$(POD_IP):15060", AddressError::Variable),
         ] {
             assert_eq!(text.parse::<ListenAddress>(), Err(error), "{text}");
         }

@@ -1,38 +1,34 @@
-//! The admin interface: plain HTTP on loopback, on a thread that no call waits for.
-
-use std::sync::Arc;
+//! The admin interface: the status interface, sessions, and what may be done to them. Plain HTTP on loopback, because
+//! it tells who calls whom; whoever acts needs the admin token as well.
 
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
+use sipwarden_session_timer::{SessionId, VerbError};
+use tracing::info;
 
-use crate::address::transport_name;
 use crate::hub::Hub;
 use crate::logs::LogFilter;
-use crate::policy_file::PolicyFile;
-use crate::readiness::Readiness;
-use crate::report::mode_name;
+use crate::report::parse_session_name;
 use crate::sessions::Presenter;
+use crate::status::Status;
+use crate::token::{self, AdminToken};
 
 const DEFAULT_PAGE: usize = 100;
 
 /// What the handlers look at.
 #[derive(Clone)]
 pub struct Admin {
-    /// The running process.
-    pub hub: Arc<Hub>,
-    /// What is pending.
-    pub readiness: Readiness,
-    /// The policy in force.
-    pub policy: Arc<PolicyFile>,
+    /// What the status interface shows too.
+    pub status: Status,
     /// The log filter.
     pub log_filter: LogFilter,
-    /// Session time runs this many times faster.
-    pub clock_speed: u32,
+    /// Who may act.
+    pub token: AdminToken,
 }
 
 /// `?limit=&offset=&reveal=`
@@ -50,33 +46,43 @@ struct SessionsQuery {
 impl Admin {
     /// All routes.
     pub fn router(self) -> Router {
-        Router::new()
+        let guard = || from_fn_with_state(self.token.clone(), token::require);
+        let verbs = Router::new()
+            .route("/sessions/{id}/refresh", post(refresh))
+            .route("/sessions/{id}/end", post(end))
+            .route_layer(guard());
+        let filter = Router::new().route("/log-filter", put(log_filter));
+        let filter = if self.token.is_set() { filter.route_layer(guard()) } else { filter };
+        let own = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
             .route("/sessions", get(sessions))
-            .route("/sessions/{id}", get(session))
-            .route("/config", get(config))
-            .route("/log-filter", put(log_filter))
-            .with_state(self)
+            .route("/sessions/{id}", get(session));
+        let status = self.status.clone().router();
+        own.merge(verbs).merge(filter).with_state(self).merge(status)
     }
 
     fn presenter(&self) -> Presenter {
-        Presenter::new(self.hub.clone(), self.clock_speed)
+        Presenter::new(self.status.hub.clone(), self.status.clock_speed)
     }
-}
 
-async fn readyz(State(admin): State<Admin>) -> Response {
-    let pending = admin.readiness.pending();
-    if pending.is_empty() {
-        return "ready\n".into_response();
+    /// Does `verb` to the session of that name.
+    fn act(
+        &self,
+        name: &str,
+        asked: &'static str,
+        verb: fn(&Hub, usize, SessionId) -> Result<(), VerbError>,
+    ) -> Response {
+        let Some((index, id)) = parse_session_name(name) else {
+            return refusal(VerbError::NoSuchSession);
+        };
+        let done = verb(&self.status.hub, index, id);
+        let refused = done.err().map(tracing::field::display);
+        info!(target: "sipwarden::session", session = name, refused, "{asked} was asked for");
+        match done {
+            Ok(()) => (StatusCode::ACCEPTED, "asked; the session tells what comes of it\n").into_response(),
+            Err(error) => refusal(error),
+        }
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", "))).into_response()
-}
-
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = admin.hub.metrics.render(admin.hub.active());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn sessions(State(admin): State<Admin>, Query(query): Query<SessionsQuery>) -> Response {
@@ -91,28 +97,12 @@ async fn session(State(admin): State<Admin>, Path(id): Path<String>, Query(query
     }
 }
 
-async fn config(State(admin): State<Admin>) -> Response {
-    let in_force = admin.policy.in_force();
-    let endpoint = |endpoint: &crate::transport::Endpoint| {
-        json!({
-            "side": endpoint.leg.as_str(),
-            "transport": transport_name(endpoint.transport),
-            "address": endpoint.local.to_string(),
-        })
-    };
-    let source = admin.policy.path().map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
-    Json(json!({
-        "source": source,
-        "policy": in_force.policy.name,
-        "generation": in_force.generation,
-        "hash": in_force.hash,
-        "mode": mode_name(in_force.mode()),
-        "age_s": in_force.since.elapsed().as_secs(),
-        "clock_speed": admin.clock_speed,
-        "workers": admin.hub.shard_count(),
-        "listeners": admin.hub.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-    }))
-    .into_response()
+async fn refresh(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    admin.act(&id, "a refresh", Hub::refresh_now)
+}
+
+async fn end(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    admin.act(&id, "the end", Hub::end_now)
 }
 
 async fn log_filter(State(admin): State<Admin>, filter: String) -> Response {
@@ -120,4 +110,12 @@ async fn log_filter(State(admin): State<Admin>, filter: String) -> Response {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
+}
+
+fn refusal(error: VerbError) -> Response {
+    let status = match error {
+        VerbError::NoSuchSession => StatusCode::NOT_FOUND,
+        VerbError::NotActing | VerbError::Busy => StatusCode::CONFLICT,
+    };
+    (status, format!("{error}\n")).into_response()
 }

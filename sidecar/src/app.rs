@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use axum::Router;
 use sipwarden_session_timer::{Endpoint as CoreEndpoint, Event, Flow, Leg, Limits};
 use sipwarden_sip::value::Transport;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::address::{ListenAddress, transport_name};
 use crate::admin::Admin;
+use crate::http;
 use crate::hub::{Hub, HubParts};
 use crate::logs::LogFilter;
 use crate::metrics::Metrics;
@@ -21,6 +23,8 @@ use crate::readiness::{Pending, Readiness};
 use crate::resolver::Resolver;
 use crate::settings::Settings;
 use crate::shard::{Shard, ShardConfig, Target};
+use crate::status::Status;
+use crate::token::AdminToken;
 use crate::transport::{Endpoint, tcp, udp};
 use crate::workers::Workers;
 
@@ -33,6 +37,8 @@ pub struct Bound {
     streams: Vec<(u16, TcpListener)>,
     admin: TcpListener,
     admin_addr: SocketAddr,
+    status: Option<TcpListener>,
+    status_addr: Option<SocketAddr>,
     policy: Arc<PolicyFile>,
     readiness: Readiness,
     listeners_pending: Pending,
@@ -46,7 +52,7 @@ pub struct Bound {
 /// A bad policy, or an address that cannot be bound.
 pub fn build(settings: Settings, log_filter: LogFilter) -> anyhow::Result<Bound> {
     let policy = PolicyFile::open(settings.policy.clone())?;
-    if policy.path().is_none() {
+    if policy.sources().file.is_none() {
         warn!("no --policy: the built-in one only observes");
     }
     build_with(settings, policy, log_filter)
@@ -60,13 +66,16 @@ pub fn build_with(settings: Settings, policy: PolicyFile, log_filter: LogFilter)
     let readiness = Readiness::new();
     let listeners_pending = readiness.guard("listeners");
     let policy = Arc::new(policy);
+    let admin = http::bind("--admin", settings.admin)?;
+    let status = settings.status.map(|addr| http::bind("--status", addr)).transpose()?;
     let mut bound = Bound {
         endpoints: Vec::new(),
         datagrams: (0..settings.workers).map(|_| Vec::new()).collect(),
         streams: Vec::new(),
-        admin: TcpListener::bind(settings.admin)
-            .with_context(|| format!("cannot listen on --admin {}", settings.admin))?,
-        admin_addr: settings.admin,
+        admin_addr: admin.local_addr()?,
+        admin,
+        status_addr: status.as_ref().map(TcpListener::local_addr).transpose()?,
+        status,
         policy,
         readiness,
         listeners_pending,
@@ -74,8 +83,6 @@ pub fn build_with(settings: Settings, policy: PolicyFile, log_filter: LogFilter)
         watcher: None,
         settings,
     };
-    bound.admin_addr = bound.admin.local_addr()?;
-    bound.admin.set_nonblocking(true)?;
     for (leg, listeners) in
         [(Leg::Remote, bound.settings.listen.clone()), (Leg::Local, bound.settings.app_listen.clone())]
     {
@@ -100,6 +107,11 @@ impl Bound {
         self.admin_addr
     }
 
+    /// Where the status interface is.
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status_addr
+    }
+
     /// What is pending.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
@@ -122,14 +134,15 @@ impl Bound {
             let flag = if *leg == Leg::Remote { "listen" } else { "app-listen" };
             line += &format!(" {flag}={}:{local}", transport_name(*transport));
         }
-        line + &format!(" admin={}", self.admin_addr)
+        line += &format!(" admin={}", self.admin_addr);
+        line + &self.status_addr.map_or_else(String::new, |addr| format!(" status={addr}"))
     }
 
     /// Works until `shutdown`, then stops accepting, sends what is queued, and returns. Running calls live on in their
     /// endpoints.
     ///
     /// # Errors
-    /// A worker or the admin interface ended by itself.
+    /// A worker or an HTTP interface ended by itself.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let workers_pending = self.readiness.guard("workers");
         let mut workers = Workers::start(self.datagrams).await?;
@@ -167,20 +180,23 @@ impl Bound {
             resolver.run(lookups_asked, hub.clone(), first_worker).await;
             anyhow::Ok(())
         };
-        let router = Admin {
+        let status = Status {
             hub: hub.clone(),
             readiness: self.readiness.clone(),
             policy: self.policy.clone(),
-            log_filter: self.log_filter,
             clock_speed: self.settings.clock_speed,
-        }
-        .router();
-        let serving = axum::serve(tokio::net::TcpListener::from_std(self.admin)?, router);
+        };
+        let token = AdminToken::new(self.settings.admin_token_file);
+        let admin = Admin { status: status.clone(), log_filter: self.log_filter, token };
+        let interfaces = Interfaces {
+            admin: (self.admin, admin.router()),
+            status: self.status.map(|listener| (listener, status.router())),
+        };
 
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             error = workers.failed() => Err(error),
-            served = async { serving.await } => Err(anyhow!("the admin interface ended by itself: {served:?}")),
+            error = interfaces.serve(&hub.metrics) => Err(error),
             () = self.policy.follow(&hub) => Err(anyhow!("the policy watch ended by itself")),
             resolved = resolving => resolved.and_then(|()| Err(anyhow!("the resolver ended by itself"))),
         };
@@ -210,6 +226,30 @@ impl Bound {
         }
         self.endpoints.push(Endpoint { leg, transport: listen.transport, local });
         Ok(())
+    }
+}
+
+/// The HTTP servers with what they serve.
+struct Interfaces {
+    admin: (TcpListener, Router),
+    status: Option<(TcpListener, Router)>,
+}
+
+impl Interfaces {
+    /// Waits for one to end by itself, which none should.
+    async fn serve(self, metrics: &Arc<Metrics>) -> anyhow::Error {
+        let (listener, router) = self.admin;
+        let admin = http::serve(listener, router, metrics.clone());
+        let status = async {
+            match self.status {
+                Some((listener, router)) => http::serve(listener, router, metrics.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = admin => anyhow!("the admin interface ended by itself: {served:?}"),
+            served = status => anyhow!("the status interface ended by itself: {served:?}"),
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use sipwarden_crds::{
-    BelowMinSe, CompiledMatch, ExpiryAction, Malformed, Margin, Mode, Refresher, SidecarConfig, Timers,
+    ActForApp, AppProbe, BelowMinSe, CompiledMatch, Credentials, ExpiryAction, Malformed, Margin, Mode, RefreshMethod,
+    Refresher, SidecarConfig, Timers, WithoutPeerSupport,
 };
 
 use crate::policy_file;
@@ -68,6 +69,41 @@ fn timers(timers: &Timers) -> String {
         timers.session_expires,
         timers.min_se.to_string(),
         timers.max_min_se,
+    ) + &acting(timers)
+}
+
+/// What the sidecar does in the application's place.
+fn acting(timers: &Timers) -> String {
+    let acts = match timers.act_for_app {
+        ActForApp::Auto => "where it has no session timers",
+        ActForApp::Always => "always, its own timers are taken out",
+        ActForApp::Never => return "  for the app     nothing: timers are its own\n".to_owned(),
+    };
+    let method = match timers.refresh_method {
+        RefreshMethod::Auto => "UPDATE where allowed, else re-INVITE",
+        RefreshMethod::Update => "UPDATE",
+        RefreshMethod::ReInvite => "re-INVITE",
+    };
+    let alone = match timers.without_peer_support {
+        WithoutPeerSupport::Refresh => "refreshed all the same",
+        WithoutPeerSupport::Skip => "left without a timer",
+    };
+    let probe = match timers.app_probe {
+        AppProbe::Options => "OPTIONS in its dialog",
+        AppProbe::None => "nothing",
+    };
+    let challenged = match &timers.credentials {
+        None => "reported".to_owned(),
+        Some(Credentials::SecretName(name)) => format!("answered from Secret {name}"),
+        Some(Credentials::File(path)) => format!("answered from file {path}"),
+    };
+    format!(
+        "  for the app     {acts}\n  \
+           refreshes by    {method}, up to {}% early\n  \
+           app asked by    {probe}\n  \
+           401, 407        {challenged}\n  \
+           neither has any {alone}\n",
+        timers.refresh_jitter.percent(),
     )
 }
 
@@ -99,7 +135,7 @@ kind: SessionPolicy
 metadata: {name: carrier}
 spec:
   mode: Observe
-  timers: {sessionExpires: 10m, minSE: 2m}
+  timers: {sessionExpires: 10m, minSE: 2m, credentials: {secretName: trunk-a}}
   rules:
   - name: late-phones
     match: {direction: Inbound, peerCIDRs: [192.0.2.0/24]}
@@ -115,6 +151,9 @@ spec:
             "rule late-phones, for calls with direction Inbound, peer 192.0.2.0/24",
             "at most 10m",
             "5s before the interval ends",
+            "for the app     where it has no session timers",
+            "UPDATE where allowed, else re-INVITE, up to 10% early",
+            "answered from Secret trunk-a",
             "all other calls",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

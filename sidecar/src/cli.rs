@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
-use crate::address::{Advertised, ListenAddress, NextHop};
+use crate::address::{Advertised, ListenAddress, NextHop, socket_addr};
+use crate::policy_file::Sources;
 use crate::settings::Settings;
 
 /// One session policy over every SIP call of the application behind it.
@@ -37,14 +38,22 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RunArgs {
-    /// The same settings in YAML: policy, listen, appListen, app, nextHop, advertise, admin, clockSpeed, workers,
-    /// logFormat, log, logSipUsers
+    /// The same settings in YAML: policy, lastGood, credentialsDir, listen, appListen, app, nextHop, advertise, status,
+    /// admin, adminTokenFile, clockSpeed, workers, logFormat, log, logSipUsers
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// A SessionPolicy or SidecarConfig; without one the sidecar only observes
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Keep each good policy in this file, and start with it, or with only observing, when that of --policy is missing,
+    /// empty or wrong
+    #[arg(long, value_name = "FILE")]
+    pub last_good: Option<PathBuf>,
+    /// Where the Secrets are mounted that a policy names, each a directory with username and password
+    /// [default: /etc/sipwarden/credentials]
+    #[arg(long, value_name = "DIR")]
+    pub credentials_dir: Option<PathBuf>,
     /// Where the network reaches us: udp:IP:PORT or tcp:IP:PORT, may be repeated; port 0 lets the system choose
     #[arg(long, value_name = "TRANSPORT:IP:PORT")]
     pub listen: Vec<ListenAddress>,
@@ -60,9 +69,16 @@ pub struct RunArgs {
     /// What Via and Record-Route tell the network; needed when listening on 0.0.0.0 or [::]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub advertise: Option<Advertised>,
+    /// Health, metrics and the policy in force over HTTP, for probes and Prometheus; it shows no call and changes nothing
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_addr)]
+    pub status: Option<SocketAddr>,
     /// Health, metrics and sessions over HTTP [default: 127.0.0.1:8642]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_addr)]
     pub admin: Option<SocketAddr>,
+    /// Who shows what is in this file as a bearer token may refresh and end sessions over --admin, and nobody else may
+    /// change the log filter
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// Session time runs N times faster; for trying things out [default: 1]
     #[arg(long, value_name = "N")]
     pub clock_speed: Option<u32>,
@@ -115,13 +131,19 @@ impl RunArgs {
             bail!("--app is missing: where the application listens, for example udp:127.0.0.1:5070")
         };
         let settings = Settings {
-            policy: self.policy,
+            policy: Sources {
+                file: self.policy,
+                last_good: self.last_good,
+                credentials_dir: self.credentials_dir.unwrap_or_else(|| Sources::CREDENTIALS_DIR.into()),
+            },
             listen: self.listen,
             app_listen: self.app_listen,
             app,
             next_hop: self.next_hop.map(|hop| hop.0),
             advertise: self.advertise,
             admin: self.admin.unwrap_or(Settings::DEFAULT_ADMIN),
+            admin_token_file: self.admin_token_file,
+            status: self.status,
             clock_speed: self.clock_speed.unwrap_or(1),
             workers: self.workers.unwrap_or(1),
             log_sip_users: self.log_sip_users,
@@ -141,12 +163,16 @@ impl RunArgs {
         RunArgs {
             config: self.config,
             policy: self.policy.or(file.policy),
+            last_good: self.last_good.or(file.last_good),
+            credentials_dir: self.credentials_dir.or(file.credentials_dir),
             listen: list(self.listen, file.listen),
             app_listen: list(self.app_listen, file.app_listen),
             app: self.app.or(file.app),
             next_hop: self.next_hop.or(file.next_hop),
             advertise: self.advertise.or(file.advertise),
+            status: self.status.or(file.status),
             admin: self.admin.or(file.admin),
+            admin_token_file: self.admin_token_file.or(file.admin_token_file),
             clock_speed: self.clock_speed.or(file.clock_speed),
             workers: self.workers.or(file.workers),
             log_format: self.log_format.or(file.log_format),
@@ -210,6 +236,30 @@ mod tests {
         let (_dir, path) = file("workers: 2\napp: 127.0.0.1:5060\n");
         let error = run(&["--config", &path]).merged().expect_err("bad address").to_string();
         assert!(error.contains("line 2") && error.contains("must begin with udp: or tcp:"), "{error}");
+    }
+
+    #[test]
+    fn what_a_pod_is_started_with_is_understood() {
+        let settings = run(&[
+            "--policy",
+            "/etc/sipwarden/pod/config",
+            "--last-good",
+            "/var/lib/sipwarden/last-good.json",
+            "--listen",
+            "udp:2001:db8::7:15060",
+            "--app-listen",
+            "udp:[::1]:15070",
+            "--app",
+            "udp:[::1]:5060",
+            "--status",
+            "2001:db8::7:8643",
+        ])
+        .settings()
+        .expect("settings");
+        assert_eq!(settings.listen[0].addr, "[2001:db8::7]:15060".parse().expect("an address"));
+        assert_eq!(settings.status, Some("[2001:db8::7]:8643".parse().expect("an address")));
+        assert_eq!(settings.policy.last_good, Some("/var/lib/sipwarden/last-good.json".into()));
+        assert_eq!(settings.policy.credentials_dir.to_str(), Some("/etc/sipwarden/credentials"));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The sipwarden sidecar as a library: what `main` starts and tests drive.
 //!
 //! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
-//! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`]), and what is seen from outside
-//! ([`admin`], [`metrics`], [`logs`]).
+//! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`], [`credentials`]), and what is
+//! seen from outside ([`status`], [`admin`], [`metrics`], [`logs`]).
 
 pub mod address;
 pub mod admin;
 pub mod app;
 pub mod check;
 pub mod cli;
+pub mod credentials;
 pub mod demo;
+pub mod http;
 pub mod hub;
 pub mod logs;
 pub mod metrics;
@@ -21,6 +23,8 @@ pub mod resolver;
 pub mod sessions;
 pub mod settings;
 pub mod shard;
+pub mod status;
+pub mod token;
 pub mod transport;
 pub mod typed;
 pub mod worker;

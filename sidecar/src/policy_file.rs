@@ -1,100 +1,162 @@
-//! The policy file: read at start, watched, and read again when it changes or on request. A file that became wrong
-//! leaves the policy in force untouched.
+//! The policy in force and where it comes from: the policy file, else the last good one, else the built-in Observe.
+//!
+//! The file is read at start, watched, and read again when it changes or on request. One that became wrong leaves the
+//! policy in force untouched. One that is not there, where a last good one is kept, is nothing wrong: nobody has
+//! configured this sidecar yet, or no more.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+mod content;
+mod follow;
+mod last_good;
+mod watch;
 
-use anyhow::Context;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use sipwarden_crds::{SidecarConfig, file};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use sipwarden_crds::{self as crds, SessionPolicy, SessionPolicySpec, SidecarConfig, compile};
 use sipwarden_session_timer::{Mode, Policy};
-use tokio::sync::{Notify, watch};
-use tracing::{error, info};
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
 
-use crate::hub::Hub;
-use crate::metrics::Reload;
+pub use self::content::{Fault, read};
+use crate::credentials::CredentialSet;
 use crate::policy;
-use crate::report::mode_name;
 
-/// Editors and volume mounts change a file in several steps; reading waits for silence of this length.
-const SETTLE_TIME: Duration = Duration::from_millis(50);
-/// A file larger than this is no policy.
-const MAX_LEN: u64 = 1 << 20;
+/// Where to look for a policy.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The policy file; `None` is the built-in Observe.
+    pub file: Option<PathBuf>,
+    /// Where the last good config is kept. With it a file that is missing, empty or wrong stops no start.
+    pub last_good: Option<PathBuf>,
+    /// Holds a directory for each Secret that a policy names.
+    pub credentials_dir: PathBuf,
+}
+
+/// Where a policy in force comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The policy file as it is.
+    File,
+    /// The policy file as it was when it was last good.
+    LastGood,
+    /// No file: Observe.
+    BuiltIn,
+}
 
 /// A policy and where it comes from.
 #[derive(Clone, Debug)]
 pub struct InForce {
     /// What the shards obey.
     pub policy: Arc<Policy>,
-    /// The policy's generation, 0 where nobody counts.
-    pub generation: i64,
-    /// Equal for policies that behave equally; `None` for the built-in one.
-    pub hash: Option<String>,
+    /// What it was made of. It names credentials and holds none.
+    pub config: Arc<SidecarConfig>,
+    /// Where that stood.
+    pub source: Source,
     /// Since when.
     pub since: Instant,
 }
 
 /// The policy file of a running sidecar, and the policy in force.
 pub struct PolicyFile {
-    path: Option<PathBuf>,
-    in_force: RwLock<InForce>,
+    sources: Sources,
+    state: RwLock<State>,
     asked: Notify,
 }
 
-/// Reads a policy file.
-///
-/// # Errors
-/// It cannot be read, or what is wrong with it, one problem a line, each with line and field.
-pub fn read(path: &Path) -> anyhow::Result<SidecarConfig> {
-    parse(path, &text_of(path)?)
+struct State {
+    in_force: InForce,
+    /// What is wrong with the file; the policy in force is another.
+    fault: Option<Fault>,
+    /// What is wrong with the credentials of the policy in force.
+    missing: Vec<String>,
 }
 
-fn text_of(path: &Path) -> anyhow::Result<String> {
-    let length = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    anyhow::ensure!(length <= MAX_LEN, "{} is larger than {MAX_LEN} bytes", path.display());
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+impl Default for Sources {
+    fn default() -> Sources {
+        Sources { file: None, last_good: None, credentials_dir: Sources::CREDENTIALS_DIR.into() }
+    }
 }
 
-fn parse(path: &Path, text: &str) -> anyhow::Result<SidecarConfig> {
-    match file::load(text) {
-        Ok(loaded) => Ok(loaded.into_config()),
-        Err(problems) => {
-            let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
-            anyhow::bail!("{}", lines.join("\n"))
+impl Sources {
+    /// Where Secrets are mounted.
+    pub const CREDENTIALS_DIR: &str = "/etc/sipwarden/credentials";
+}
+
+impl Source {
+    /// `File`, `LastGood` or `BuiltIn`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Source::File => "File",
+            Source::LastGood => "LastGood",
+            Source::BuiltIn => "BuiltIn",
         }
     }
 }
 
+impl InForce {
+    /// `Enforce` or `Observe`.
+    pub fn mode(&self) -> Mode {
+        self.policy.mode
+    }
+}
+
 impl PolicyFile {
-    /// Reads `path`; without one the policy is the built-in Observe.
+    /// Finds the policy to start with.
     ///
     /// # Errors
-    /// As of [`read`].
-    pub fn open(path: Option<PathBuf>) -> anyhow::Result<PolicyFile> {
-        let in_force = match &path {
-            Some(path) => InForce::new(&read(path)?)?,
-            None => InForce::built_in(),
+    /// The file gives no policy and no last good one is kept.
+    pub fn open(sources: Sources) -> Result<PolicyFile, Fault> {
+        let Some(file) = &sources.file else { return PolicyFile::new(built_in(), Source::BuiltIn, sources) };
+        let fault = match read(file).and_then(|config| PolicyFile::new(config, Source::File, sources.clone())) {
+            Ok(opened) => {
+                opened.keep();
+                return Ok(opened);
+            }
+            Err(fault) => fault,
         };
-        Ok(PolicyFile { path, in_force: RwLock::new(in_force), asked: Notify::new() })
+        let Some(last_good) = &sources.last_good else { return Err(fault) };
+        let opened = match read(last_good).and_then(|config| PolicyFile::new(config, Source::LastGood, sources.clone()))
+        {
+            Ok(opened) => opened,
+            Err(lost) => {
+                if !matches!(lost, Fault::NotConfigured(_)) {
+                    warn!("the last good policy is lost: {lost}");
+                }
+                PolicyFile::new(built_in(), Source::BuiltIn, sources)?
+            }
+        };
+        if let Fault::NotConfigured(_) = fault {
+            info!("not configured yet: {fault}");
+        } else {
+            error!("the policy file gives no policy: {fault}");
+            opened.change().fault = Some(fault);
+        }
+        Ok(opened)
     }
 
     /// A policy that no file holds.
     ///
     /// # Errors
     /// A combination of timers that compiling refuses too.
-    pub fn without_file(config: &SidecarConfig) -> anyhow::Result<PolicyFile> {
-        Ok(PolicyFile { path: None, in_force: RwLock::new(InForce::new(config)?), asked: Notify::new() })
+    pub fn without_file(config: SidecarConfig) -> Result<PolicyFile, Fault> {
+        PolicyFile::new(config, Source::BuiltIn, Sources::default())
     }
 
-    /// The file, if there is one.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+    /// Where the policy is looked for.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The policy in force.
     pub fn in_force(&self) -> InForce {
-        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().in_force.clone()
+    }
+
+    /// What is wrong with the file and what it names.
+    pub fn problems(&self) -> Vec<String> {
+        let state = self.state();
+        state.fault.iter().map(Fault::to_string).chain(state.missing.iter().cloned()).collect()
     }
 
     /// Asks for the file to be read again.
@@ -102,89 +164,132 @@ impl PolicyFile {
         self.asked.notify_one();
     }
 
-    /// Reads the file again whenever it changes or [`Self::reload`] asks, until dropped.
-    pub async fn follow(&self, hub: &Hub) {
-        self.tell(hub);
-        let Some(path) = &self.path else { return std::future::pending().await };
-        let (changed_sender, mut changed) = watch::channel(());
-        // Kept until this future is dropped; without a watcher SIGHUP still works.
-        let _watcher = watch_directory_of(path, changed_sender)
-            .inspect_err(|error| error!(%error, "the policy file is not watched; SIGHUP reads it again"));
-        // What the directory tells of may be another file, a log that our own complaint about this one goes to included.
-        let mut seen = None;
-        loop {
-            let asked = tokio::select! {
-                Ok(()) = changed.changed() => {
-                    tokio::time::sleep(SETTLE_TIME).await;
-                    false
-                }
-                () = self.asked.notified() => true,
-            };
-            changed.mark_unchanged();
-            let text = text_of(path).map_err(|error| format!("{error:#}"));
-            let result =
-                if asked || seen.as_ref() != Some(&text) { self.take(path, &text, hub) } else { Reload::Unchanged };
-            hub.metrics.policy_reload(result);
-            seen = Some(text);
+    fn new(config: SidecarConfig, source: Source, sources: Sources) -> Result<PolicyFile, Fault> {
+        let (in_force, missing) = in_force(Arc::new(config), source, &sources)?;
+        warn_of(&missing);
+        let state = RwLock::new(State { in_force, fault: None, missing });
+        Ok(PolicyFile { sources, state, asked: Notify::new() })
+    }
+
+    /// Keeps the policy in force for the next start, where that can be.
+    fn keep(&self) {
+        let Some(path) = &self.sources.last_good else { return };
+        if let Err(error) = last_good::write(path, &self.in_force().config) {
+            warn!("a restart will not know this policy unless its file is there: {error:#}");
         }
     }
 
-    fn take(&self, path: &Path, text: &Result<String, String>, hub: &Hub) -> Reload {
-        let text = text.as_ref().map_err(|error| anyhow::anyhow!("{error}"));
-        let read = text.and_then(|text| parse(path, text)).and_then(|config| InForce::new(&config));
-        let old = self.in_force();
-        match read {
-            Ok(new) if new.hash == old.hash && new.policy.name == old.policy.name => Reload::Unchanged,
-            Ok(new) => {
-                hub.set_policy(&new.policy);
-                *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = new;
-                self.tell(hub);
-                Reload::Applied
-            }
-            Err(error) => {
-                error!("the policy stays as it was: {error:#}");
-                Reload::Refused
-            }
-        }
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, hub: &Hub) {
-        let InForce { policy, generation, hash, .. } = self.in_force();
-        let (mode, hash) = (mode_name(policy.mode), hash.unwrap_or_default());
-        hub.metrics.policy(&policy.name, generation, &hash, mode);
-        info!(policy = policy.name, generation, hash, mode, "policy in force");
+    fn change(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl InForce {
-    fn new(config: &SidecarConfig) -> anyhow::Result<InForce> {
-        Ok(InForce {
-            policy: Arc::new(policy::from_config(config)?),
-            generation: config.generation,
-            hash: Some(config.hash.clone()),
-            since: Instant::now(),
-        })
-    }
+/// What a config comes to, and what is wrong with its credentials.
+fn in_force(config: Arc<SidecarConfig>, source: Source, sources: &Sources) -> Result<(InForce, Vec<String>), Fault> {
+    let credentials = CredentialSet::read(&config, &sources.credentials_dir);
+    let policy = policy::from_config(&config, &credentials)
+        .map_err(|error| Fault::Invalid(format!("policy {}: {error}", config.policy)))?;
+    let missing = credentials.problems.iter().map(|problem| format!("no credentials: {problem}")).collect();
+    Ok((InForce { policy: Arc::new(policy), config, source, since: Instant::now() }, missing))
+}
 
-    fn built_in() -> InForce {
-        InForce { policy: Arc::new(Policy::observe()), generation: 0, hash: None, since: Instant::now() }
-    }
-
-    /// `Enforce` or `Observe`.
-    pub fn mode(&self) -> Mode {
-        self.policy.mode
+fn warn_of(missing: &[String]) {
+    for problem in missing {
+        warn!("{problem}");
     }
 }
 
-/// The directory, because a mounted ConfigMap changes by swapping a symbolic link beside the file, and editors replace
-/// the file by renaming another.
-fn watch_directory_of(path: &Path, changed: watch::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            changed.send_replace(());
+/// What runs without any configuration.
+fn built_in() -> SidecarConfig {
+    let spec = SessionPolicySpec { mode: crds::Mode::Observe, ..SessionPolicySpec::default() };
+    compile(&SessionPolicy::new("built-in", spec)).expect("defaults are a valid policy")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const POLICY: &str = "apiVersion: sipwarden.dev/v1alpha1\nkind: SessionPolicy\nmetadata: {name: carrier}\n\
+                          spec: {timers: {sessionExpires: 10m}}\n";
+
+    fn sources(directory: &Path) -> Sources {
+        Sources {
+            file: Some(directory.join("config")),
+            last_good: Some(directory.join("last-good.json")),
+            credentials_dir: directory.join("credentials"),
         }
-    })?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+    }
+
+    fn opened(sources: &Sources) -> (Source, String, Vec<String>) {
+        let opened = PolicyFile::open(sources.clone()).expect("opened");
+        let InForce { policy, source, .. } = opened.in_force();
+        (source, policy.name.clone(), opened.problems())
+    }
+
+    #[test]
+    fn the_built_in_config_is_the_cores_observe() {
+        let (in_force, _) = in_force(Arc::new(built_in()), Source::BuiltIn, &Sources::default()).expect("valid");
+        assert_eq!(*in_force.policy, Policy::observe());
+    }
+
+    #[test]
+    fn the_file_comes_before_the_last_good_one_and_that_before_the_built_in() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sources = sources(directory.path());
+        let file = sources.file.as_deref().expect("a path");
+        assert_eq!(opened(&sources), (Source::BuiltIn, "built-in".into(), vec![]));
+        std::fs::write(file, POLICY).expect("written");
+        assert_eq!(opened(&sources), (Source::File, "carrier".into(), vec![]));
+        for nothing in ["", "\n"] {
+            std::fs::write(file, nothing).expect("written");
+            assert_eq!(opened(&sources), (Source::LastGood, "carrier".into(), vec![]));
+        }
+        std::fs::remove_file(file).expect("removed");
+        assert_eq!(opened(&sources), (Source::LastGood, "carrier".into(), vec![]));
+    }
+
+    #[test]
+    fn a_wrong_file_stops_a_start_only_where_no_last_good_one_is_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let kept = sources(directory.path());
+        std::fs::write(kept.file.as_deref().expect("a path"), POLICY.replace("10m", "80s")).expect("written");
+        let (source, _, problems) = opened(&kept);
+        assert_eq!(source, Source::BuiltIn);
+        assert!(problems[0].contains("line 4, spec.timers.sessionExpires"), "{problems:?}");
+        let refused = PolicyFile::open(Sources { last_good: None, ..kept });
+        assert!(matches!(refused.err(), Some(Fault::Invalid(_))));
+    }
+
+    #[test]
+    fn a_last_good_config_that_is_damaged_is_no_obstacle() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sources = sources(directory.path());
+        std::fs::write(sources.last_good.as_deref().expect("a path"), "{\"kind\":").expect("written");
+        assert_eq!(opened(&sources).0, Source::BuiltIn);
+    }
+
+    #[test]
+    fn a_state_directory_that_cannot_be_written_is_no_obstacle() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sources = Sources { last_good: Some("/nowhere/last-good.json".into()), ..sources(directory.path()) };
+        std::fs::write(sources.file.as_deref().expect("a path"), POLICY).expect("written");
+        assert_eq!(opened(&sources), (Source::File, "carrier".into(), vec![]));
+    }
+
+    #[test]
+    fn missing_credentials_are_a_problem_and_the_policy_is_in_force() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sources = sources(directory.path());
+        let text = POLICY.replace("10m", "10m, credentials: {secretName: trunk-a}");
+        std::fs::write(sources.file.as_deref().expect("a path"), text).expect("written");
+        let (source, _, problems) = opened(&sources);
+        assert_eq!(source, Source::File);
+        assert!(problems[0].contains("credentials/trunk-a/username does not exist"), "{problems:?}");
+    }
 }

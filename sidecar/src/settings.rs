@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 
 use crate::address::{Advertised, ListenAddress};
+use crate::policy_file::Sources;
 use crate::shard::Target;
 
 /// Most `--workers`.
@@ -16,8 +17,8 @@ const MAX_CLOCK_SPEED: u32 = 100;
 /// Settings of one sidecar.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The policy file; `None` is the built-in Observe.
-    pub policy: Option<PathBuf>,
+    /// Where to look for a policy.
+    pub policy: Sources,
     /// Remote-facing listeners.
     pub listen: Vec<ListenAddress>,
     /// App-facing listeners.
@@ -30,6 +31,10 @@ pub struct Settings {
     pub advertise: Option<Advertised>,
     /// The admin interface.
     pub admin: SocketAddr,
+    /// What whoever acts on calls through the admin interface must show; `None` lets nobody.
+    pub admin_token_file: Option<PathBuf>,
+    /// The status interface.
+    pub status: Option<SocketAddr>,
     /// Session time runs this many times faster.
     pub clock_speed: u32,
     /// Threads and shards.
@@ -68,6 +73,10 @@ impl Settings {
                 );
             }
         }
+        ensure!(
+            self.policy.last_good.is_none() || self.policy.file.is_some(),
+            "--last-good keeps what --policy FILE held: add --policy, though the file need not exist yet"
+        );
         ensure!(self.app.addr.port() != 0, "--app {} needs the port the application listens on", self.app);
         ensure!(
             self.app_listen.iter().any(|listen| self.reaches_app(listen)),
@@ -100,13 +109,15 @@ mod tests {
     fn settings() -> Settings {
         let address = |text: &str| text.parse().expect("an address");
         Settings {
-            policy: None,
+            policy: Sources::default(),
             listen: vec![address("udp:127.0.0.1:0")],
             app_listen: vec![address("udp:127.0.0.1:0")],
             app: address("udp:127.0.0.1:5070"),
             next_hop: None,
             advertise: None,
             admin: Settings::DEFAULT_ADMIN,
+            admin_token_file: None,
+            status: None,
             clock_speed: 1,
             workers: 1,
             log_sip_users: false,
@@ -140,6 +151,12 @@ mod tests {
             refused(Settings { app: app.parse().expect("an address"), ..settings() }, "reached from no --app-listen");
         }
         refused(Settings { app: "udp:127.0.0.1:0".parse().expect("an address"), ..settings() }, "needs the port");
+    }
+
+    #[test]
+    fn a_last_good_policy_needs_one_to_keep() {
+        let policy = Sources { last_good: Some("last-good.json".into()), ..Sources::default() };
+        refused(Settings { policy, ..settings() }, "add --policy");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The whole process on loopback: real sockets, real threads, the real binary.
 
 mod process_harness;
+mod process_pod;
+mod process_verbs;
 
 use process_harness::{Options, Sidecar, answer, eventually, header, http, read_until, receive, request};
 use tokio::io::AsyncWriteExt;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
@@ -39,6 +40,15 @@ fn policy_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let path = directory.path().join("policy.yaml");
     std::fs::write(&path, text).expect("written");
     (directory, path)
+}
+
+async fn get(server: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(server).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").expect("text");
+    answer
 }
 
 struct Running {
@@ -85,6 +95,51 @@ async fn sigterm_and_sigint_end_it_with_exit_code_0() {
         let log = running.ends_well().await;
         assert!(log.contains("no --policy"), "{log}");
     }
+}
+
+/// Killed as a node kills it, and started again before its config is there.
+#[tokio::test]
+async fn a_restart_without_its_config_obeys_the_last_good_one() {
+    let (directory, path) = policy_file(POLICY);
+    let last_good = directory.path().join("last-good.json");
+    let paths = [&path, &last_good].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let arguments = ["--policy", &paths[0], "--last-good", &paths[1], "--status", "127.0.0.1:0"];
+    let mut running = Running::start(&arguments).await;
+    running.child.kill().await.expect("killed");
+    std::fs::remove_file(&path).expect("removed");
+    let running = Running::start(&arguments).await;
+    let status = running.ready.split(' ').find_map(|word| word.strip_prefix("status=")).expect("an address");
+    let told = get(status.parse().expect("an address"), "/status").await;
+    assert!(told.contains(r#""policy":"carrier""#) && told.contains(r#""source":"LastGood""#), "{told}");
+    running.signal(Signal::SIGTERM);
+    let log = running.ends_well().await;
+    assert!(log.contains("not configured yet"), "{log}");
+}
+
+#[tokio::test]
+async fn a_password_is_in_no_log_line_of_any_level() {
+    let (directory, path) = policy_file(&POLICY.replace("10m", "10m, credentials: {secretName: trunk-a}"));
+    let secret = directory.path().join("trunk-a");
+    std::fs::create_dir(&secret).expect("made");
+    for (key, value) in [("username", "alice"), ("password", "hunter2")] {
+        std::fs::write(secret.join(key), value).expect("written");
+    }
+    let [policy, secrets] = [path.as_path(), directory.path()].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let running = Running::start(&["--policy", &policy, "--credentials-dir", &secrets, "--log", "trace"]).await;
+    running.signal(Signal::SIGTERM);
+    let log = running.ends_well().await;
+    assert!(log.contains("policy in force") && !log.contains("no credentials"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test]
+async fn addresses_of_ipv6_pods_need_no_brackets() {
+    let running = Running::start(&["--listen", "udp:::1:0", "--status", "::1:0"]).await;
+    for part in ["listen=udp:[::1]:", "status=[::1]:"] {
+        assert!(running.ready.contains(part), "{}", running.ready);
+    }
+    running.signal(Signal::SIGTERM);
+    running.ends_well().await;
 }
 
 #[tokio::test]
@@ -135,6 +190,7 @@ async fn settings_that_cannot_work_are_refused_with_the_flag_that_helps() {
         (&["--app", "udp:127.0.0.1:5070", "--listen", "udp:0.0.0.0:0"][..], "--advertise"),
         (&["--app", "udp:127.0.0.1:5070", "--policy", "/nowhere/policy.yaml"], "/nowhere/policy.yaml"),
         (&["--app", "udp:127.0.0.1:5070", "--workers", "0"], "--workers"),
+        (&["--app", "udp:127.0.0.1:5070", "--last-good", "/nowhere/last-good.json"], "add --policy"),
         (&["--app", "tcp:127.0.0.1:5070"], "--app-listen"),
         (&[], "--app is missing"),
     ] {

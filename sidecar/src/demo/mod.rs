@@ -21,7 +21,7 @@ use self::phone::{Packet, Phone};
 use crate::address::ListenAddress;
 use crate::app;
 use crate::logs::LogFilter;
-use crate::policy_file::PolicyFile;
+use crate::policy_file::{PolicyFile, Sources};
 use crate::settings::Settings;
 
 /// Session time runs this many times faster: three minutes take six seconds.
@@ -54,19 +54,21 @@ async fn show() -> anyhow::Result<()> {
     let listen = ListenAddress { transport: Transport::Udp, addr: loopback };
     let (caller, app) = (UdpSocket::bind(loopback).await?, UdpSocket::bind(loopback).await?);
     let settings = Settings {
-        policy: None,
+        policy: Sources::default(),
         listen: vec![listen],
         app_listen: vec![listen],
         app: ListenAddress { transport: Transport::Udp, addr: app.local_addr()? },
         next_hop: None,
         advertise: None,
         admin: loopback,
+        admin_token_file: None,
+        status: None,
         clock_speed: CLOCK_SPEED,
         workers: 1,
         log_sip_users: false,
     };
     let config = file::load(POLICY).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.into_config();
-    let mut bound = app::build_with(settings, PolicyFile::without_file(&config)?, LogFilter::not_ours())?;
+    let mut bound = app::build_with(settings, PolicyFile::without_file(config)?, LogFilter::not_ours())?;
     let (watcher, events) = mpsc::unbounded_channel();
     bound.watch_events(watcher);
     let [remote_side, app_side] = [Leg::Remote, Leg::Local].map(|leg| {

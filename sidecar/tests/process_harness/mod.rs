@@ -7,6 +7,7 @@ use std::time::Duration;
 use sipwarden_session_timer::Leg;
 use sipwarden_sidecar::app::{self, Bound};
 use sipwarden_sidecar::logs::LogFilter;
+use sipwarden_sidecar::policy_file::Sources;
 use sipwarden_sidecar::readiness::Readiness;
 use sipwarden_sidecar::settings::Settings;
 use sipwarden_sip::value::Transport;
@@ -23,13 +24,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Options {
     pub(crate) ip: &'static str,
     pub(crate) policy: Option<PathBuf>,
+    pub(crate) last_good: Option<PathBuf>,
+    pub(crate) credentials_dir: PathBuf,
+    pub(crate) admin_token_file: Option<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) clock_speed: u32,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { ip: "127.0.0.1", policy: None, workers: 1, clock_speed: 1 }
+        Options {
+            ip: "127.0.0.1",
+            policy: None,
+            last_good: None,
+            credentials_dir: "/nowhere".into(),
+            admin_token_file: None,
+            workers: 1,
+            clock_speed: 1,
+        }
     }
 }
 
@@ -39,6 +51,7 @@ pub(crate) struct Sidecar {
     pub(crate) tcp: SocketAddr,
     pub(crate) app_side: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) status: SocketAddr,
     pub(crate) readiness: Readiness,
     pub(crate) app: UdpSocket,
     stop: oneshot::Sender<()>,
@@ -54,12 +67,13 @@ impl Sidecar {
         let local = |leg, transport| endpoint(&bound, leg, transport);
         let (udp, tcp) = (local(Leg::Remote, Transport::Udp), local(Leg::Remote, Transport::Tcp));
         let (app_side, admin, readiness) = (local(Leg::Local, Transport::Udp), bound.admin_addr(), bound.readiness());
+        let status = bound.status_addr().expect("asked for");
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(bound.run(async {
             let _ = stopped.await;
         }));
         timeout(PATIENCE, readiness.ready()).await.expect("ready");
-        Sidecar { udp, tcp, app_side, admin, readiness, app, stop, running }
+        Sidecar { udp, tcp, app_side, admin, status, readiness, app, stop, running }
     }
 
     /// Ends it, which must be clean.
@@ -90,13 +104,19 @@ impl Sidecar {
 fn settings(options: &Options, app: SocketAddr) -> Settings {
     let address = |transport: &str| format!("{transport}:{}:0", options.ip).parse().expect("an address");
     Settings {
-        policy: options.policy.clone(),
+        policy: Sources {
+            file: options.policy.clone(),
+            last_good: options.last_good.clone(),
+            credentials_dir: options.credentials_dir.clone(),
+        },
         listen: vec![address("udp"), address("tcp")],
         app_listen: vec![address("udp")],
         app: format!("udp:{app}").parse().expect("an address"),
         next_hop: None,
         advertise: None,
         admin: "127.0.0.1:0".parse().expect("an address"),
+        admin_token_file: options.admin_token_file.clone(),
+        status: Some("127.0.0.1:0".parse().expect("an address")),
         clock_speed: options.clock_speed,
         workers: options.workers,
         log_sip_users: false,
@@ -158,11 +178,17 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
 }
 
 /// Status and body.
-pub(crate) async fn http(admin: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(admin).await.expect("connected");
+pub(crate) async fn http(server: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    http_with(server, method, path, "", body).await
+}
+
+/// [`http`] with more header lines.
+pub(crate) async fn http_with(server: SocketAddr, method: &str, path: &str, lines: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).await.expect("connected");
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n{lines}\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut text = String::new();
