@@ -217,12 +217,21 @@ fn lines(sdp: &[u8]) -> impl Iterator<Item = &[u8]> {
     sdp.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end())
 }
 
-/// Of all but the origin line, whose version some raise with every answer.
+/// Of where and which way media flow: addresses, ports, directions. Formats are no part of it: an answer lists those of the
+/// offer it answers (RFC 3264 §6), and some raise the version of their origin line with every answer.
 fn fingerprint(sdp: &[u8]) -> u64 {
+    const ONE_WAY: [&[u8]; 3] = [b"a=sendonly", b"a=recvonly", b"a=inactive"];
     let mut hasher = DefaultHasher::new();
-    for line in lines(sdp).filter(|line| !line.starts_with(b"o=") && !line.is_empty()) {
-        hasher.write(line);
+    let mut feed = |text: &[u8]| {
+        hasher.write(text);
         hasher.write_u8(b'\n');
+    };
+    for line in lines(sdp) {
+        if line.starts_with(b"c=") || ONE_WAY.contains(&line) {
+            feed(line);
+        } else if line.starts_with(b"m=") {
+            line.split(|byte| *byte == b' ').take(2).for_each(&mut feed);
+        }
     }
     hasher.finish()
 }
@@ -241,6 +250,8 @@ mod tests {
         Content::Sdp(b"v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");
     const B: Content = Content::Sdp(b"v=0\r\no=- 7 1 IN IP4 192.0.2.7\r\nm=audio 6000 RTP/AVP 0\r\n");
     const B_NEWER: Content = Content::Sdp(b"v=0\r\no=- 7 2 IN IP4 192.0.2.7\r\nm=audio 6000 RTP/AVP 0\r\n");
+    const B_NARROWED: Content =
+        Content::Sdp(b"v=0\r\no=- 7 3 IN IP4 192.0.2.7\r\nm=audio 6000 RTP/AVP 0 101\r\na=sendrecv\r\n");
     const B_MOVED: Content = Content::Sdp(b"v=0\r\no=- 7 2 IN IP4 192.0.2.7\r\nm=audio 7000 RTP/AVP 0\r\n");
     const DTLS: Content = Content::Sdp(b"v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=setup:actpass\r\n");
 
@@ -386,9 +397,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_our_repetition_is_compared_but_for_its_origin() {
+    fn an_answer_to_our_repetition_is_compared_by_where_media_flow() {
         let mut media = established();
-        assert!(media.repeated(B) && media.repeated(B_NEWER));
+        assert!(media.repeated(B) && media.repeated(B_NEWER) && media.repeated(B_NARROWED));
         assert!(!media.repeated(B_MOVED));
         assert!(media.repeated(B_MOVED), "told once");
     }

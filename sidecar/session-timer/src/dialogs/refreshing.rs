@@ -24,6 +24,8 @@ use crate::{AppProbe, EndCause, EventKind, Leg, NoRefresh, RefreshMethod, SdpUnu
 const HELD_BACK: Duration = Duration::from_secs(1);
 /// Probes in a row without an answer that end a session.
 const PROBES: u8 = 2;
+/// Between them: time for an application that is only busy.
+const PROBE_AGAIN: Duration = Duration::from_secs(4);
 
 impl Dialogs {
     /// The timer of a session was armed, changed or turned off.
@@ -82,20 +84,22 @@ impl Dialogs {
         let session = &mut self.sessions[slot as usize];
         let Some(acting) = &mut session.acting else { return };
         acting.under_way = None;
-        // Only 481 denies the dialog; whoever knows no OPTIONS still says that he is there.
-        match status {
-            Some(status) if !matches!(status, 408 | 481) => {
-                (acting.probes_failed, acting.app_alive) = (0, acting.refreshing);
-                if acting.refreshing {
-                    self.send_refresh(now, slot);
-                }
-                return self.schedule_session(slot);
+        let status = status.unwrap_or(408);
+        let denied = ends_usage(Method::Update, status) && status != 408;
+        // Whoever knows no OPTIONS still says that he is there; whoever fails, and whoever is silent, does not.
+        if !denied && !matches!(status, 408 | 500 | 502..=504) {
+            (acting.probes_failed, acting.app_alive) = (0, acting.refreshing);
+            if acting.refreshing {
+                self.send_refresh(now, slot);
             }
-            _ => acting.probes_failed += 1,
+            return self.schedule_session(slot);
         }
-        let gone = status == Some(481) || acting.probes_failed >= PROBES;
-        session.tell(now, EventKind::ProbeFailed { status: status.unwrap_or(408) }, &mut self.actions);
-        if gone { self.terminate(now, slot, EndCause::AppGone) } else { self.send_probe(now, slot) }
+        acting.probes_failed += 1;
+        let gone = denied || acting.probes_failed >= PROBES;
+        let step = if acting.refreshing { NextStep::Refresh } else { NextStep::Probe };
+        acting.next = Some((now + PROBE_AGAIN, step));
+        session.tell(now, EventKind::ProbeFailed { status }, &mut self.actions);
+        if gone { self.terminate(now, slot, EndCause::AppGone) } else { self.schedule_session(slot) }
     }
 
     // The remote side

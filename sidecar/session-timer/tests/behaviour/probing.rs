@@ -30,8 +30,8 @@ fn the_question_is_an_options_in_the_dialog_with_a_number_of_that_leg() {
 }
 
 #[test]
-fn whatever_the_app_answers_but_481_it_is_alive_and_the_refresh_goes_out() {
-    for status in [200, 405, 501, 500, 404] {
+fn an_app_that_answers_as_one_that_is_there_is_alive_and_the_refresh_goes_out() {
+    for status in [200, 401, 405, 415, 501] {
         let mut bench = Bench::enforcing(standing_in(90));
         let (call, probe) = asked(&mut bench);
         let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &probe, status));
@@ -43,18 +43,36 @@ fn whatever_the_app_answers_but_481_it_is_alive_and_the_refresh_goes_out() {
 
 #[test]
 fn an_app_that_denies_the_dialog_ends_both_legs_and_is_not_refreshed() {
-    let mut bench = Bench::enforcing(standing_in(90));
-    let (call, probe) = asked(&mut bench);
-    let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &probe, 481));
-    assert_eq!(passage.sent.iter().map(|sent| sent.wire.method()).collect::<Vec<_>>(), ["BYE", "BYE"]);
-    assert_eq!(bench.session().state, SessionState::Ended(EndCause::AppGone));
+    // 404: what a container answers that was started again.
+    for status in [481, 404, 410, 604] {
+        let mut bench = Bench::enforcing(standing_in(90));
+        let (call, probe) = asked(&mut bench);
+        let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &probe, status));
+        assert_eq!(passage.sent.iter().map(|sent| sent.wire.method()).collect::<Vec<_>>(), ["BYE", "BYE"]);
+        assert_eq!(bench.session().state, SessionState::Ended(EndCause::AppGone));
+    }
+}
+
+#[test]
+fn an_app_that_fails_is_asked_once_more_and_does_not_count_as_alive() {
+    for status in [408, 500, 503] {
+        let mut bench = Bench::enforcing(standing_in(90));
+        let (call, probe) = asked(&mut bench);
+        let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &probe, status));
+        assert!(passage.sent.is_empty(), "it may only be busy");
+        let elapsed = bench.run_for(Duration::from_millis(4016));
+        let second = &elapsed.sent[0].1.wire;
+        assert_eq!(second.method(), "OPTIONS");
+        bench.send(Leg::Local, &call.respond(Leg::Local, second, status));
+        assert_eq!(bench.session().state, SessionState::Ended(EndCause::AppGone));
+    }
 }
 
 #[test]
 fn an_app_that_says_nothing_twice_ends_both_legs_in_time() {
     let mut bench = Bench::enforcing(standing_in(90));
     asked(&mut bench);
-    let elapsed = bench.run_for(s(17));
+    let elapsed = bench.run_for(s(21));
     elapsed.byes();
     let failed = elapsed.kinds().iter().filter(|kind| matches!(kind, EventKind::ProbeFailed { status: 408 })).count();
     assert_eq!(failed, 2);
@@ -66,7 +84,7 @@ fn an_app_that_says_nothing_twice_ends_both_legs_in_time() {
 fn one_lost_answer_is_forgiven() {
     let mut bench = Bench::enforcing(standing_in(90));
     let (call, _) = asked(&mut bench);
-    let elapsed = bench.run_for(s(9));
+    let elapsed = bench.run_for(s(13));
     let second = elapsed.sent.iter().rev().map(|(_, sent)| &sent.wire).find(|wire| wire.method() == "OPTIONS");
     let second = second.expect("asked again").clone();
     let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &second, 200));
