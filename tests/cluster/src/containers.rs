@@ -1,0 +1,53 @@
+//! What is asked of containerd directly: images, and containers without the API server.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::Cluster;
+use crate::image::Image;
+use crate::tools;
+
+impl Cluster {
+    /// Hands an image archive (OCI layout or `docker save`) to containerd.
+    pub fn import_image(&self, archive: &Path) -> Result<()> {
+        let mut command = self.ctr()?;
+        command.args(["images", "import"]).arg(archive);
+        self.output(command, None).map(drop)
+    }
+
+    /// Makes the archive of `image` and imports it.
+    pub fn import(&self, image: &Image) -> Result<()> {
+        let archive = image.write(self.scratch())?;
+        self.import_image(&archive)?;
+        std::fs::remove_file(archive).context("cannot remove an imported archive")
+    }
+
+    /// Kills a container of a pod as a crash would; kubelet then restarts it or not. The API server is not needed.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        let labels = [("pod.namespace", namespace), ("pod.name", pod), ("container.name", container)];
+        let filter = labels.map(|(label, value)| format!(r#"labels."io.kubernetes.{label}"=={value}"#)).join(",");
+        let mut list = self.ctr()?;
+        list.args(["containers", "list", "--quiet", &filter]);
+        let ids = self.output(list, None)?;
+        // Of a container that was restarted, those before it are still listed: they have no task to kill.
+        let is_killed = |id: &str| {
+            let mut kill = self.ctr()?;
+            kill.args(["tasks", "kill", "--signal", "SIGKILL", id]);
+            anyhow::Ok(self.output(kill, None).is_ok())
+        };
+        let mut killed = 0;
+        for id in ids.lines() {
+            killed += usize::from(is_killed(id)?);
+        }
+        ensure!(killed > 0, "no container {container} of pod {namespace}/{pod} runs; {}", self.hint());
+        Ok(())
+    }
+
+    fn ctr(&self) -> Result<Command> {
+        let mut command = self.sandbox().command(&tools::program("ctr")?);
+        command.args(["--address", &self.layout().containerd_socket(), "--namespace", "k8s.io"]);
+        Ok(command)
+    }
+}
