@@ -40,7 +40,7 @@ pub(crate) struct Setup {
     pub(crate) half: Half,
     pub(crate) ruling: Ruling,
     pub(crate) caller: Caller,
-    /// The caller's CSeq space, early dialogs (PRACK, UPDATE) included.
+    /// The caller's CSeq space outside any dialog.
     pub(crate) numbers: Numbering,
     /// What the INVITE says of media, where we may have to say it again.
     pub(crate) media: Option<Box<Media>>,
@@ -66,6 +66,8 @@ pub(crate) struct Early {
     pub(crate) tag: Box<[u8]>,
     /// The callee's CSeq space.
     pub(crate) numbers: Numbering,
+    /// The caller's in this dialog: what it sends in another fork does not count here.
+    pub(crate) caller_numbers: Numbering,
     pub(crate) media: Option<Box<Media>>,
 }
 
@@ -151,14 +153,13 @@ impl Setup {
             && self.retry.as_ref().is_some_and(|retry| retry.was_left_behind(&self.numbers, leaving, self.cseq))
     }
 
-    /// The early dialog with the callee of that tag.
-    pub(crate) fn early(&mut self, tag: &[u8]) -> &mut Early {
-        let position = self.early.iter().position(|early| &*early.tag == tag).unwrap_or_else(|| {
-            let media = self.media.clone();
-            self.early.push(Early { tag: tag.into(), numbers: Numbering::default(), media });
-            self.early.len() - 1
-        });
-        &mut self.early[position]
+    /// The early dialog with the callee of that tag; `None` beyond `most` of them.
+    pub(crate) fn early(&mut self, tag: &[u8], most: usize) -> Option<&mut Early> {
+        if self.early.len() < most && !self.early.iter().any(|early| &*early.tag == tag) {
+            let (caller_numbers, media) = (self.numbers, self.media.clone());
+            self.early.push(Early { tag: tag.into(), numbers: Numbering::default(), caller_numbers, media });
+        }
+        self.early.iter_mut().find(|early| &*early.tag == tag)
     }
 
     /// What the INVITE says of UPDATE on that leg.

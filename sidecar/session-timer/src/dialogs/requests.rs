@@ -10,7 +10,7 @@ use crate::media::{Carrier, Content, Media};
 use crate::negotiation::Offer;
 use crate::numbering::Numbering;
 use crate::session::{Refresh, Retry, Ruling, Session};
-use crate::setup::{Caller, Setup, contact_uri};
+use crate::setup::{Caller, Early, Setup, contact_uri};
 use crate::{ActForApp, EndCause, EventKind, Flow, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
@@ -156,6 +156,7 @@ impl Dialogs {
         to_tag: &[u8],
         edits: &mut Edits,
     ) -> Option<Verdict> {
+        let most = self.config.limits.per_call;
         let call = call.map(|slot| &mut self.calls[slot as usize]);
         if matches!(sent.method, Method::Ack | Method::Cancel) {
             let setup = call?.setup(sent.from, sent.from_tag, sent.cseq)?;
@@ -165,13 +166,19 @@ impl Dialogs {
         if let Some(call) = call {
             if let Some(setup) = call.setup_of_caller(sent.from, sent.from_tag) {
                 setup.touch(now);
-                setup.numbers.pass(sent.cseq);
-                of_caller = Some(forward(None, message, &setup.numbers, sent.cseq, edits));
-                note_early_media(setup, to_tag, sent, message);
+                let mut numbers = setup.numbers;
+                if let Some(early) = setup.early(to_tag, most) {
+                    early.caller_numbers.pass(sent.cseq);
+                    numbers = early.caller_numbers;
+                    note_early_media(early, sent, message);
+                }
+                of_caller = Some(forward(None, message, &numbers, sent.cseq, edits));
             } else if let Some(setup) = call.setup_of_caller(sent.from.other(), to_tag) {
                 setup.touch(now);
-                setup.early(sent.from_tag).numbers.pass(sent.cseq);
-                note_early_media(setup, sent.from_tag, sent, message);
+                if let Some(early) = setup.early(sent.from_tag, most) {
+                    early.numbers.pass(sent.cseq);
+                    note_early_media(early, sent, message);
+                }
                 return None;
             }
         }
@@ -404,11 +411,10 @@ fn write_number(message: &Message, at: usize, number: u32, edits: &mut Edits) {
     edits.replace(at..at + written, &[Digits::new(number).text()]);
 }
 
-fn note_early_media(setup: &mut Setup, callee_tag: &[u8], sent: Sent, message: &Message) {
+fn note_early_media(early: &mut Early, sent: Sent, message: &Message) {
     let content = Content::of(message);
-    if setup.media.is_some()
-        && content != Content::Nothing
-        && let Some(media) = &mut setup.early(callee_tag).media
+    if content != Content::Nothing
+        && let Some(media) = &mut early.media
     {
         media.request(sent.carrier(), content);
     }

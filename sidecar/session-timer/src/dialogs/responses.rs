@@ -152,7 +152,7 @@ impl Dialogs {
     }
 
     fn early_answered(&mut self, call: u32, message: &Message, answer: Answer) {
-        let requester = answer.by.other();
+        let (requester, most) = (answer.by.other(), self.config.limits.per_call);
         let call = &mut self.calls[call as usize];
         let (setup, callee_tag) = match (call.setup_of_caller(requester, answer.from_tag), answer.to_tag) {
             (Some(setup), Some(to_tag)) => (setup, to_tag),
@@ -163,7 +163,7 @@ impl Dialogs {
             (_, None) => return,
         };
         if setup.media.is_some()
-            && let Some(media) = &mut setup.early(callee_tag).media
+            && let Some(media) = setup.early(callee_tag, most).and_then(|early| early.media.as_mut())
         {
             media.response(answer.carrier(), answer.status, Content::of(message));
         }
@@ -178,6 +178,7 @@ impl Dialogs {
         answer: Answer,
         edits: &mut Edits,
     ) -> Option<Verdict> {
+        let most = self.config.limits.per_call;
         let setup = self.calls[call as usize].setup(answer.by.other(), answer.from_tag, answer.cseq)?;
         match answer.status {
             ..200 => {
@@ -185,7 +186,7 @@ impl Dialogs {
                 if setup.media.is_some()
                     && answer.counts(message)
                     && let Some(tag) = answer.to_tag
-                    && let Some(media) = &mut setup.early(tag).media
+                    && let Some(media) = setup.early(tag, most).and_then(|early| early.media.as_mut())
                 {
                     media.response(answer.carrier(), answer.status, Content::of(message));
                 }
@@ -269,6 +270,9 @@ impl Dialogs {
         let early = early.map(|position| setup.early.swap_remove(position));
         let mut numbers = [setup.numbers; 2];
         numbers[answer.by.index()] = early.as_ref().map_or(Numbering::default(), |early| early.numbers);
+        if let Some(early) = &early {
+            numbers[caller.index()] = early.caller_numbers;
+        }
         let legs = Leg::BOTH.map(|leg| LegState {
             flow: if leg == caller { setup.flow } else { answer.flow },
             numbers: numbers[leg.index()],

@@ -1,8 +1,8 @@
 //! At a limit calls go on untouched, and it is told.
 
-use sipwarden_session_timer::{EventKind, Leg, LimitKind, Limits, Mode};
+use sipwarden_session_timer::{EventKind, Leg, LimitKind, Limits, Mode, SdpUnusable};
 
-use crate::support::{Bench, Call, TIMER, at_least, both_directions, policy, s};
+use crate::support::{Bench, Call, SDP_REMOTE, TIMER, at_least, both_directions, policy, s, standing_in};
 
 fn limited(limits: Limits) -> Bench {
     Bench::with_limits(policy(Mode::Enforce, at_least(120)), limits, 1)
@@ -106,4 +106,21 @@ fn a_flood_of_refreshes_keeps_the_latest() {
         bench.pass(caller.other(), &call.answer(&last, 200).with("x: 700;refresher=uac"));
         assert_eq!(bench.timer(), Some((700, caller)));
     });
+}
+
+#[test]
+fn early_dialogs_beyond_the_limit_are_forwarded_but_not_kept() {
+    let mut bench =
+        Bench::with_limits(policy(Mode::Enforce, standing_in(90)), Limits { per_call: 2, ..Limits::default() }, 1);
+    let mut call = Call::from(Leg::Local);
+    let left = bench.pass(Leg::Local, &call.invite());
+    for fork in ["one", "two", "three"] {
+        call.tags[1] = fork.into();
+        bench
+            .pass(Leg::Remote, &call.answer(&left, 183).with_all(&["Require: 100rel", "RSeq: 1"]).with_sdp(SDP_REMOTE));
+        let prack = call.request(Leg::Local, "PRACK").with("RAck: 1 101 INVITE");
+        assert_eq!(bench.pass(Leg::Local, &prack), prack);
+    }
+    bench.pass(Leg::Remote, &call.answer(&left, 200));
+    assert_eq!(bench.session().acting.expect("we act").sdp, Err(SdpUnusable::Unknown), "the third was not followed");
 }
