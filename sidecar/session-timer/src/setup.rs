@@ -18,7 +18,7 @@ use crate::{Flow, Leg, Seconds, Time};
 /// every provisional counts anew.
 const UNANSWERED: Duration = Duration::from_secs(300);
 /// After its first 2xx, forks may still answer for 64 × T1 (RFC 3261 §13.2.2.4).
-pub(crate) const ANSWERED: Duration = Duration::from_secs(32);
+const ANSWERED: Duration = Duration::from_secs(32);
 
 /// Everything that shares a Call-ID.
 pub(crate) struct Call {

@@ -1,18 +1,22 @@
 //! What time does: sessions take their next step, expire and are ended; what is over is dropped.
 
+use std::time::Duration;
+
 use super::Dialogs;
-use crate::setup::ANSWERED;
 use crate::{EndCause, EventKind, Time};
+
+/// How long an ended session is known: 64 × T1 for the last copy of a request that crossed its end, and T4 for its way.
+const KNOWN: Duration = Duration::from_secs(37);
 
 impl Dialogs {
     /// The session is over, for `cause`. It is kept a while: requests that crossed the end still find it.
     pub(super) fn end(&mut self, now: Time, slot: u32, cause: EndCause) {
         let session = &mut self.sessions[slot as usize];
         let interval_ms = session.timer.take().map_or(0, |timer| u64::from(timer.interval_s) * 1000);
-        // A refresher that was only late may try for one more interval; everybody else is done after 64 × T1.
-        let late = if cause == EndCause::Expired { self.pace.real(interval_ms) } else { ANSWERED };
+        // A refresher that was only late may try for one more interval.
+        let late = if cause == EndCause::Expired { self.pace.real(interval_ms) } else { KNOWN };
         session.ended = Some(cause);
-        session.dropped_at = now + late.max(ANSWERED);
+        session.dropped_at = now + late.max(KNOWN);
         session.refreshes = Vec::new();
         session.acting = None;
         session.tell(now, EventKind::Ended { cause }, &mut self.actions);

@@ -258,8 +258,10 @@ impl Dialogs {
         }
         let ruling = self.ruling_now(slot, from, Some(message));
         let session = &mut self.sessions[slot as usize];
-        session.reconsider_acting(&ruling, from, message);
-        let half = session.half(&ruling);
+        if let Some(acting) = &mut session.acting {
+            acting.learn(from, message);
+        }
+        let half = session.half(&ruling, from, message);
         let (caller, call_min_se, timer) = (session.caller, session.highest_min_se, session.timer);
         let asking = Asking { from, half, caller, call_min_se, timer };
         let judged = self.judge(&ruling, asking, message, edits);
@@ -341,22 +343,14 @@ impl Session {
         }
     }
 
-    /// Who is the application's half now.
-    pub(super) fn half(&self, ruling: &Ruling) -> Half {
+    /// Who is the application's half in a request from `from`. An application that begins to speak for itself is left to
+    /// it, once that is answered. The other way round only the next call changes: what passed of this one was not followed.
+    pub(super) fn half(&self, ruling: &Ruling, from: Leg, message: &Message) -> Half {
         match (&self.acting, ruling.timers().act_for_app) {
             (None, _) => Half::App,
             (Some(_), ActForApp::Always) => Half::SidecarAlone,
+            (Some(_), ActForApp::Auto) if from == Leg::Local && speaks_of_timers(message) => Half::App,
             (Some(_), _) => Half::Sidecar,
-        }
-    }
-
-    /// An application that begins to speak for itself is left to it. The other way round only the next call changes: what
-    /// passed of this one was not followed.
-    fn reconsider_acting(&mut self, ruling: &Ruling, from: Leg, message: &Message) {
-        let Some(acting) = &mut self.acting else { return };
-        acting.learn(from, message);
-        if ruling.timers().act_for_app == ActForApp::Auto && from == Leg::Local && speaks_of_timers(message) {
-            self.acting = None;
         }
     }
 

@@ -6,7 +6,7 @@ use sipwarden_sip::{Edits, HeaderName, Message, Method};
 use super::concluding::{Asked, Concluded, note_conclusion, rejection_seen};
 use super::requests::write_cseq;
 use super::{Arrival, Dialogs, Verdict};
-use crate::acting::{Acting, speaks_of_timers};
+use crate::acting::{Acting, Half, speaks_of_timers};
 use crate::client::Client;
 use crate::identity::{Identity, Party};
 use crate::media::{Carrier, Content, Media};
@@ -76,7 +76,7 @@ impl Dialogs {
         match numbers.and_then(|numbers| numbers.came_as(leaving)) {
             Some(own) => answer.cseq = own,
             // Ours have a Via of ours alone; this answers an earlier try of a request that was sent once more.
-            None if numbers.is_some() => return self.left_behind(call, session, answer, leaving, message),
+            None if numbers.is_some() => return Some(self.left_behind(call, session, answer, leaving, message)),
             None => {}
         }
         if answer.cseq != leaving {
@@ -393,6 +393,10 @@ impl Dialogs {
         let refresh = &mut session.refreshes[position];
         let (by, method) = (refresh.from, refresh.method);
         session.ruling = refresh.ruling.clone();
+        if refresh.half == Half::App {
+            // The application spoke for itself, and was answered.
+            session.acting = None;
+        }
         if let Some(target) = refresh.target.take() {
             session.identity.set_target(by, &target, limit);
         }

@@ -85,7 +85,7 @@ impl Dialogs {
         answer: Answer,
         leaving: u32,
         response: &Message,
-    ) -> Option<Verdict> {
+    ) -> Verdict {
         let from = answer.by.other();
         let of_session = session.and_then(|slot| {
             let session = &self.sessions[slot as usize];
@@ -104,11 +104,12 @@ impl Dialogs {
                 Some(Again { half, ruling, retry, offer, leaving, flow })
             })
         });
-        let ack = again?.ack(leaving, response, answer.flow);
+        // One that is over already is not acknowledged again, and its requester waits for nothing of that number.
         if answer.status >= 300 && answer.method == Method::Invite {
+            let ack = again.and_then(|again| again.ack(leaving, response, answer.flow));
             self.actions.extend(ack.map(Action::Resend));
         }
-        Some(Verdict::Absorb)
+        Verdict::Absorb
     }
 }
 

@@ -36,7 +36,7 @@ fn room_is_free_again_when_a_call_is_over() {
         assert!(left.header("Session-Expires").is_some(), "{id}");
         bench.pass(Leg::Remote, &call.answer(&left, 200));
         bench.pass(Leg::Local, &call.request(Leg::Local, "BYE"));
-        bench.run_for(s(33));
+        bench.run_for(s(38));
     }
 }
 
