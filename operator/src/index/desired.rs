@@ -1,0 +1,126 @@
+//! What should be, against what is: the annotation of a pod, the SidecarConfig of a workload.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, to_annotation};
+
+use super::{
+    facts::{CONFIG_FOR, CONFIG_FOR_WORKLOAD, Fingerprint, Labels, Owner, PodFacts, WorkloadRef, wants_sidecar},
+    namespace::{Choice, Namespace, Workload},
+};
+
+/// A pod's annotation has to become this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPatch {
+    /// Of no other pod of that name.
+    pub uid: String,
+    /// The text of the annotation.
+    pub annotation: String,
+    /// What stands for it.
+    pub fingerprint: Fingerprint,
+}
+
+/// What has to happen to a SidecarConfig.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigChange {
+    /// It has to become this. It says nothing about the status.
+    Apply(Box<SidecarConfigObject>),
+    /// Nothing obeys it any more.
+    Delete {
+        /// Not another one of that name.
+        uid: String,
+    },
+}
+
+impl Namespace {
+    /// None if the annotation is as it should be, or none of our business.
+    pub(super) fn pod_patch(&self, name: &str, observe: &Arc<SidecarConfig>) -> Option<PodPatch> {
+        let pod = self.pods.get(name).filter(|pod| self.is_active() && !pod.facts.terminating)?;
+        let PodFacts { uid, workload: WorkloadRef { config_name, .. }, annotation, .. } = &pod.facts;
+        // A pod that never had a config observes by itself; one that had keeps its last good one until it is told.
+        let config =
+            self.config_of(&pod.choice, config_name).or_else(|| annotation.is_some().then(|| observe.clone()))?;
+        let fingerprint = Fingerprint::of_config(config_name, &config);
+        let patch = || PodPatch { uid: uid.clone(), annotation: to_annotation(config_name, &config), fingerprint };
+        (*annotation != Some(fingerprint)).then(patch)
+    }
+
+    /// The annotation for a pod that does not exist yet; empty if no policy is in force for it.
+    pub(super) fn annotation_for(&self, labels: &Labels, config_name: &str) -> Option<String> {
+        if !self.managed {
+            return None;
+        }
+        let config = match self.state.paused {
+            true => self.configs.get(config_name).map(|config| Arc::new(config.spec.clone())),
+            false => self.config_of(&self.choose(labels, config_name), config_name),
+        };
+        Some(config.map(|config| to_annotation(config_name, &config)).unwrap_or_default())
+    }
+
+    /// None if the SidecarConfig is as it should be.
+    pub(super) fn config_change(&self, name: &str) -> Option<ConfigChange> {
+        if !self.is_active() {
+            return None;
+        }
+        let observed = self.configs.get(name);
+        let Some((owner, config)) = self.workloads.get(name).and_then(|workload| self.desired_config(name, workload))
+        else {
+            let observed = observed.filter(|observed| is_ours(observed))?;
+            return Some(ConfigChange::Delete { uid: observed.metadata.uid.clone().unwrap_or_default() });
+        };
+        let text = to_annotation(name, &config);
+        let same = observed.is_some_and(|observed| {
+            let annotation = observed.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG_ANNOTATION));
+            is_ours(observed) && observed.spec == *config && annotation == Some(&text) && belongs_to(observed, owner)
+        });
+        (!same).then(|| ConfigChange::Apply(Box::new(self.object(name, owner, &config, text))))
+    }
+
+    /// What a pod obeys that has these policies.
+    pub(super) fn config_of(&self, choice: &Choice, config_name: &str) -> Option<Arc<SidecarConfig>> {
+        let policy = self.policies.get(choice.winner.as_ref()?)?;
+        match &policy.in_force {
+            Some(in_force) => Some(in_force.config.clone()),
+            // Known only by what it was compiled to before.
+            None => self.configs.get(config_name).map(|config| Arc::new(config.spec.clone())),
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.managed && !self.state.paused
+    }
+
+    fn desired_config<'a>(&self, name: &str, workload: &'a Workload) -> Option<(&'a Owner, Arc<SidecarConfig>)> {
+        let wanted = !workload.pods.is_empty()
+            || self.labels_of(workload).is_some_and(|labels| wants_sidecar(labels, &self.facts));
+        if !wanted {
+            return None;
+        }
+        Some((workload.owner()?, self.config_of(&workload.choice, name)?))
+    }
+
+    /// Its annotation is what the admission policy gives pods that are made while the operator is away: the text as it
+    /// is, since no admission policy can write it from the spec.
+    fn object(&self, name: &str, owner: &Owner, config: &SidecarConfig, text: String) -> SidecarConfigObject {
+        let label = (CONFIG_FOR.to_owned(), CONFIG_FOR_WORKLOAD.to_owned());
+        let mut object = SidecarConfigObject::new(name, config.clone());
+        object.metadata = ObjectMeta {
+            namespace: Some(self.name.clone()),
+            labels: Some([label].into()),
+            annotations: Some([(CONFIG_ANNOTATION.to_owned(), text)].into()),
+            owner_references: Some(vec![owner.reference()]),
+            ..object.metadata
+        };
+        object
+    }
+}
+
+fn is_ours(config: &SidecarConfigObject) -> bool {
+    let label = config.metadata.labels.as_ref().and_then(|labels| labels.get(CONFIG_FOR));
+    label.is_some_and(|value| value == CONFIG_FOR_WORKLOAD)
+}
+
+fn belongs_to(config: &SidecarConfigObject, owner: &Owner) -> bool {
+    config.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
+}

@@ -1,0 +1,134 @@
+//! A SessionPolicy as the index keeps it: what it says now, and what it said when it was last fit to be obeyed.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use kube::core::{Selector, SelectorExt};
+use sipwarden_crds::{
+    Clamp, ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, SidecarConfig, bound, compile, precedence,
+};
+
+use super::facts::{Labels, is_paused};
+
+/// A policy, valid or not.
+pub(super) struct Policy {
+    /// As it is stored, without its status.
+    pub(super) observed: Arc<SessionPolicy>,
+    /// What is wrong with it; None if nothing is.
+    pub(super) fault: Option<String>,
+    /// What pods obey. Survives faults and pauses; None if there was nothing to obey since the process started.
+    pub(super) in_force: Option<InForce>,
+    /// As it is stored.
+    pub(super) status: SessionPolicyStatus,
+}
+
+/// A policy that compiled.
+pub(super) struct InForce {
+    policy: Arc<SessionPolicy>,
+    selector: Selector,
+    compiled: SidecarConfig,
+    /// Within the bounds of the cluster.
+    pub(super) config: Arc<SidecarConfig>,
+    /// What those changed.
+    pub(super) clamps: Vec<Clamp>,
+}
+
+impl Policy {
+    /// `unreadable` tells what is wrong with an object of which only the metadata could be read.
+    pub(super) fn new(
+        mut policy: SessionPolicy,
+        unreadable: Option<String>,
+        before: Option<Policy>,
+        bounds: &[ClusterSessionPolicy],
+    ) -> Self {
+        let status = policy.status.take().unwrap_or_default();
+        let policy = Arc::new(policy);
+        // Another policy of the same name is another policy.
+        let kept = before.filter(|before| before.observed.metadata.uid == policy.metadata.uid);
+        let kept = kept.and_then(|before| before.in_force);
+        let (fault, compiled) = match unreadable.map_or_else(|| compiled(&policy), Err) {
+            Ok(compiled) => (None, Some(compiled)),
+            Err(fault) => (Some(fault), None),
+        };
+        let in_force = match compiled {
+            Some((config, selector)) if !is_paused(&policy.metadata) => {
+                Some(InForce::new(policy.clone(), selector, config, bounds))
+            }
+            _ => kept,
+        };
+        Self { observed: policy, fault, in_force, status }
+    }
+
+    /// Whether only the status differs.
+    pub(super) fn says_the_same(&self, policy: &SessionPolicy) -> bool {
+        let (old, new) = (&self.observed.metadata, &policy.metadata);
+        (&old.uid, old.generation, is_paused(old)) == (&new.uid, new.generation, is_paused(new))
+            && self.observed.spec == policy.spec
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        is_paused(&self.observed.metadata)
+    }
+
+    /// The same as [`precedence`] of what is in force.
+    pub(super) fn precedence(&self, other: &Self) -> Ordering {
+        precedence(self.ranked(), other.ranked())
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.ranked().spec.priority
+    }
+
+    /// Whether pods with these labels, of a workload that obeys the policy `obeyed`, are this policy's to configure.
+    ///
+    /// A policy that was not fit to be obeyed when the process started is known only by what the process before it made of
+    /// it, so it keeps exactly that.
+    pub(super) fn selects(&self, labels: &Labels, obeyed: Option<&str>) -> bool {
+        match &self.in_force {
+            Some(in_force) => in_force.selector.matches(labels),
+            None => obeyed.is_some() && obeyed == self.observed.metadata.name.as_deref(),
+        }
+    }
+
+    /// Names of the ClusterSessionPolicies that changed something of it.
+    pub(super) fn clamping(&self) -> Vec<String> {
+        self.in_force.iter().flat_map(|in_force| &in_force.clamps).map(|clamp| clamp.by.clone()).collect()
+    }
+
+    /// True if that changed the config.
+    pub(super) fn rebind(&mut self, bounds: &[ClusterSessionPolicy]) -> bool {
+        if self.is_paused() {
+            return false;
+        }
+        let Some(in_force) = &mut self.in_force else { return false };
+        let (config, clamps) = bound(&in_force.compiled, bounds);
+        let changed = *in_force.config != config || in_force.clamps != clamps;
+        (in_force.config, in_force.clamps) = (Arc::new(config), clamps);
+        changed
+    }
+
+    fn ranked(&self) -> &SessionPolicy {
+        self.in_force.as_ref().map_or(&self.observed, |in_force| &in_force.policy)
+    }
+}
+
+impl InForce {
+    fn new(
+        policy: Arc<SessionPolicy>,
+        selector: Selector,
+        compiled: SidecarConfig,
+        bounds: &[ClusterSessionPolicy],
+    ) -> Self {
+        let (config, clamps) = bound(&compiled, bounds);
+        Self { policy, selector, compiled, config: Arc::new(config), clamps }
+    }
+}
+
+fn compiled(policy: &SessionPolicy) -> Result<(SidecarConfig, Selector), String> {
+    let config = compile(policy).map_err(|violations| {
+        let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        told.join("; ")
+    })?;
+    let selector = policy.spec.pod_selector.clone().map(Selector::try_from);
+    let selector = selector.unwrap_or_else(|| Ok(Selector::default()));
+    Ok((config, selector.map_err(|error| format!("spec.podSelector: not a label selector: {error}"))?))
+}

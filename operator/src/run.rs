@@ -1,0 +1,240 @@
+//! The process: what is started, in which order, and how it ends.
+//!
+//! ```text
+//!  every replica: watches → index ← webhook, probes and metrics, certificates
+//!  once the index knows everything: the election
+//!  the leader: writers, questions to sidecars, until the lease is lost (exit) or SIGTERM (release, exit)
+//! ```
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use kube::{Client, Config, client::ClientBuilder};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    acks::Asker,
+    admission::Desk,
+    certs::{self, Keeper, KubernetesCluster, LeafSlot, Names},
+    cli::RunArgs,
+    http::Health,
+    lease::{self, Election, Leadership},
+    metrics::Metrics,
+    state::State,
+    watch::{Pulse, PulseLayer, Watcher},
+    webhook::{self, Webhook},
+    write::{Writer, spawn_events},
+};
+
+/// For what is still being served at the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A process that has its sockets.
+pub struct Bound {
+    args: RunArgs,
+    webhook: TcpListener,
+    http: TcpListener,
+}
+
+/// What most parts of the process share.
+struct Process {
+    args: RunArgs,
+    client: Client,
+    state: Arc<State>,
+    metrics: Metrics,
+    pulse: Pulse,
+    leaf: Arc<LeafSlot>,
+    ending: Arc<AtomicBool>,
+}
+
+/// Takes the sockets.
+///
+/// # Errors
+/// An address that cannot be had.
+pub async fn bind(args: RunArgs) -> anyhow::Result<Bound> {
+    let listen = |address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
+    };
+    let (webhook, http) = (listen(args.webhook_listen).await?, listen(args.http).await?);
+    Ok(Bound { args, webhook, http })
+}
+
+impl Bound {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// What keeps the process from starting, and the lost lease: another replica leads then.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut stop = Stop::new()?;
+        let process = Process::new(self.args).await?;
+        let (http, webhook) = (self.http.local_addr()?, self.webhook.local_addr()?);
+        let RunArgs { revision, identity, shutdown_delay_s, .. } = &process.args;
+        tracing::info!(%http, %webhook, revision, identity, "started");
+
+        let writer = process.writer();
+        let (end, mut serving) = process.serve(self.http, self.webhook, &writer)?;
+        let watcher =
+            Watcher { client: process.client.clone(), state: process.state.clone(), metrics: process.metrics.clone() };
+        let mut watching = watcher.start();
+        tokio::select! {
+            led = process.lead(&writer, &mut stop) => led?,
+            Some(_) = watching.join_next() => bail!("a watch ended, which it never should"),
+            Some(_) = serving.join_next() => bail!("a server ended, which it never should"),
+        }
+        process.ending.store(true, Ordering::Relaxed);
+        // Until everyone knows that this replica is not ready, admission reviews still come.
+        sleep(Duration::from_secs(u64::from(*shutdown_delay_s))).await;
+        drop(end);
+        let drained = timeout(DRAIN_TIMEOUT, async { while serving.join_next().await.is_some() {} }).await;
+        tracing::info!(in_time = drained.is_ok(), "ended");
+        Ok(())
+    }
+}
+
+impl Process {
+    async fn new(args: RunArgs) -> anyhow::Result<Self> {
+        let metrics = Metrics::new()?;
+        let pulse = Pulse::default();
+        let config =
+            Config::infer().await.context("no kubeconfig and no service account to reach the API server with")?;
+        let layer = PulseLayer { pulse: pulse.clone(), metrics: metrics.clone() };
+        let client = ClientBuilder::try_from(config).context("the client cannot be set up")?.with_layer(&layer).build();
+        let state = Arc::new(State::new(&args.revision));
+        let (leaf, ending) = (Arc::default(), Arc::default());
+        Ok(Self { args, client, state, metrics, pulse, leaf, ending })
+    }
+
+    fn writer(&self) -> Writer {
+        let events = spawn_events(self.client.clone(), self.args.identity.clone(), self.metrics.clone());
+        let Self { client, state, metrics, .. } = self;
+        Writer { client: client.clone(), state: state.clone(), metrics: metrics.clone(), events }
+    }
+
+    /// Starts what every replica serves. It ends after the sender is dropped.
+    fn serve(
+        &self,
+        http: TcpListener,
+        listener: TcpListener,
+        writer: &Writer,
+    ) -> anyhow::Result<(watch::Sender<()>, JoinSet<()>)> {
+        let (end, ending) = watch::channel(());
+        let ended = move || {
+            let mut ending = ending.clone();
+            async move { while ending.changed().await.is_ok() {} }
+        };
+        let mut serving = JoinSet::new();
+        let health = Health {
+            state: self.state.clone(),
+            pulse: self.pulse.clone(),
+            leaf: self.leaf.clone(),
+            metrics: self.metrics.clone(),
+            ending: self.ending.clone(),
+        };
+        let server = axum::serve(http, health.router()).with_graceful_shutdown(ended());
+        serving.spawn(async move { served("probes", server.await) });
+
+        let desk =
+            Arc::new(Desk { client: self.client.clone(), state: self.state.clone(), events: writer.events.clone() });
+        let metrics = webhook::Metrics::new(self.metrics.registry())?;
+        let router = Webhook::new(self.args.settings(), desk.clone(), desk, metrics.clone()).router();
+        let (leaf, shutdown) = (self.leaf.clone(), ended());
+        serving.spawn(async move {
+            served("the webhook", webhook::serve(listener, leaf, router, metrics, shutdown).await);
+        });
+
+        serving.spawn(self.keeper()?.run(ended()));
+        Ok((end, serving))
+    }
+
+    fn keeper(&self) -> anyhow::Result<Keeper<KubernetesCluster>> {
+        let RunArgs { namespace, webhook_service, revision, .. } = &self.args;
+        let names = Names::new(namespace, webhook_service, revision);
+        let dns_names = names.dns_names();
+        let cluster = KubernetesCluster::new(self.client.clone(), names);
+        let metrics = certs::Metrics::new(self.metrics.registry())?;
+        Ok(Keeper::new(cluster, revision, dns_names, certs::Timing::default(), self.leaf.clone(), metrics))
+    }
+
+    /// Waits for the lease, and writes while it is ours. Returns after a signal.
+    async fn lead(&self, writer: &Writer, stop: &mut Stop) -> anyhow::Result<()> {
+        let mut leadership = tokio::select! {
+            leadership = self.win() => leadership,
+            () = stop.wait() => return Ok(()),
+        };
+        self.state.lead();
+        let mut writing = JoinSet::new();
+        writer.start(&mut writing);
+        self.asker().start(&mut writing);
+        tokio::select! {
+            lost = leadership.keep() => bail!(lost),
+            Some(_) = writing.join_next() => bail!("a writer ended, which it never should"),
+            () = stop.wait() => {}
+        }
+        writing.shutdown().await;
+        leadership.release().await;
+        Ok(())
+    }
+
+    async fn win(&self) -> Leadership {
+        self.state.wait_synced().await;
+        tracing::info!("everything is known");
+        let leadership = self.election().win().await;
+        tracing::info!("this replica leads");
+        leadership
+    }
+
+    fn election(&self) -> Election {
+        let RunArgs { namespace, revision, identity, .. } = &self.args;
+        let name = format!("sipwarden-operator-{revision}");
+        Election::new(self.client.clone(), namespace, name, identity.clone(), lease::Timing::default())
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            state: self.state.clone(),
+            metrics: self.metrics.clone(),
+            port: self.args.status_port,
+            interval: Duration::from_secs(u64::from(self.args.ack_interval_s)),
+        }
+    }
+}
+
+/// SIGTERM or SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let handler = |kind| signal(kind).context("signals cannot be handled");
+        Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("asked to end");
+    }
+}
+
+fn served<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::error!(%error, what, "a server failed");
+    }
+}

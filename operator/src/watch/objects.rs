@@ -1,0 +1,176 @@
+//! Objects as they come from the API server, cut down to what the index is told.
+
+use std::{borrow::Cow, fmt::Debug};
+
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Resource, api::ApiResource, core::DeserializeGuard};
+use serde::Deserialize;
+
+use crate::{
+    index::{Fingerprint, Labels, Owner, PodFacts, WorkloadFacts, WorkloadRef},
+    inject::names,
+};
+
+/// An object of which only these fields are parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(bound = "S: Default + Deserialize<'de>, T: Default + Deserialize<'de>")]
+pub(super) struct Slim<S, T> {
+    #[serde(default)]
+    pub(super) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(super) spec: S,
+    #[serde(default)]
+    pub(super) status: T,
+}
+
+/// A pod.
+pub(super) type SlimPod = Slim<Nothing, PodStatus>;
+/// Whatever makes pods from a template.
+pub(super) type SlimWorkload = Slim<WorkloadSpec, Nothing>;
+
+/// A part that nobody looks at.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Nothing {}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PodStatus {
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WorkloadSpec {
+    template: Template,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Template {
+    metadata: TemplateMetadata,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct TemplateMetadata {
+    labels: Option<Labels>,
+}
+
+impl<S, T> Resource for Slim<S, T> {
+    type DynamicType = ApiResource;
+    type Scope = NamespaceResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What the index is told about a pod.
+pub(super) fn pod_facts(mut meta: ObjectMeta, ip: Option<String>) -> PodFacts {
+    let config = meta.annotations.as_ref().and_then(|annotations| annotations.get(names::CONFIG));
+    PodFacts {
+        annotation: config.filter(|config| !config.is_empty()).map(|config| Fingerprint::of_annotation(config)),
+        workload: WorkloadRef::of(&meta),
+        created: meta.creation_timestamp.as_ref().map(|created| created.0),
+        ip: ip.and_then(|ip| ip.parse().ok()),
+        terminating: meta.deletion_timestamp.is_some(),
+        uid: meta.uid.take().unwrap_or_default(),
+        labels: meta.labels.take().unwrap_or_default(),
+    }
+}
+
+/// What the index is told about a workload.
+pub(super) fn workload_facts(owner: Owner, workload: SlimWorkload) -> WorkloadFacts {
+    WorkloadFacts { owner, pod_labels: workload.spec.template.metadata.labels.unwrap_or_default() }
+}
+
+/// The object, or what can be made of its metadata and what is wrong with the rest.
+pub(super) fn readable<K: Resource>(
+    object: DeserializeGuard<K>,
+    empty: impl FnOnce(ObjectMeta) -> K,
+) -> (K, Option<String>) {
+    let (mut object, fault) = match object.0 {
+        Ok(object) => (object, None),
+        Err(invalid) => (empty(invalid.metadata), Some(invalid.error)),
+    };
+    object.meta_mut().managed_fields = None;
+    (object, fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::WatchEvent;
+    use serde_json::json;
+    use sipwarden_crds::SessionPolicy;
+
+    use super::*;
+
+    #[test]
+    fn of_a_pod_its_address_and_the_identity_of_its_config_are_read() {
+        let event = json!({ "type": "ADDED", "object": {
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "p", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": { "sipwarden.dev/config": "{}" } },
+            "spec": { "containers": [{ "name": "app", "image": "i" }] },
+            "status": { "podIP": "2001:db8::1", "phase": "Running" },
+        }});
+        let WatchEvent::Added(pod) = serde_json::from_value::<WatchEvent<SlimPod>>(event).unwrap() else { panic!() };
+        let facts = pod_facts(pod.metadata, pod.status.pod_ip);
+        assert_eq!(facts.ip, Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(facts.annotation, Some(Fingerprint::of_annotation("{}")));
+        assert!(facts.terminating);
+        assert_eq!(facts.workload.config_name, "pod-p");
+    }
+
+    #[test]
+    fn an_empty_annotation_is_none() {
+        let annotations = Some([(names::CONFIG.to_owned(), String::new())].into());
+        assert_eq!(pod_facts(ObjectMeta { annotations, ..ObjectMeta::default() }, None).annotation, None);
+    }
+
+    #[test]
+    fn of_a_workload_the_labels_of_its_template_are_read() {
+        let workload: SlimWorkload = serde_json::from_value(json!({
+            "metadata": { "name": "w" },
+            "spec": { "replicas": 2, "template": { "metadata": { "labels": { "app": "a" } }, "spec": {} } },
+            "status": { "replicas": 2 },
+        }))
+        .unwrap();
+        let owner = Owner::of("apps/v1", "Deployment", &workload.metadata);
+        assert_eq!(workload_facts(owner, workload).pod_labels, [("app".to_owned(), "a".to_owned())].into());
+    }
+
+    #[test]
+    fn a_policy_of_a_form_that_is_not_known_is_told_with_its_metadata() {
+        let object = json!({
+            "apiVersion": "sipwarden.dev/v1alpha1", "kind": "SessionPolicy",
+            "metadata": { "name": "p", "uid": "u" }, "spec": { "newerThanThis": true },
+        });
+        let guard: DeserializeGuard<SessionPolicy> = serde_json::from_value(object).unwrap();
+        let (policy, fault) =
+            readable(guard, |metadata| SessionPolicy { metadata, spec: Default::default(), status: None });
+        assert_eq!(policy.metadata.uid.as_deref(), Some("u"));
+        assert!(fault.unwrap().contains("newerThanThis"));
+    }
+}

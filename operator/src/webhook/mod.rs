@@ -1,0 +1,140 @@
+//! The admission endpoints: `/inject` for pods, `/validate` for policies, over TLS.
+//!
+//! An admission review is answered from what is in memory. Not knowing a namespace or a config never blocks a pod: it then
+//! comes up with a sidecar that observes, and the operator writes its config later. Nothing here writes to the cluster;
+//! who wants to tell about an admission is told, unless it is a dry run.
+//!
+//! It must not know where facts come from ([`Lookup`]), who tells about them ([`Audience`]), or how certificates come
+//! about (`certs`).
+
+mod injecting;
+mod metrics;
+mod serve;
+mod validating;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Json, Response},
+    routing::post,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{
+    Resource,
+    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
+};
+use serde::de::DeserializeOwned;
+
+use self::metrics::{Endpoint, Outcome};
+pub use self::{
+    metrics::Metrics,
+    serve::{ServeError, serve},
+};
+use crate::inject::{NamespaceFacts, Settings, Skip};
+
+/// More than two of the largest objects that an API server stores.
+const MAX_REVIEW_BYTES: usize = 8 << 20;
+/// For a review to arrive whole. The API server waits 10 s for an answer unless told otherwise.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What admission asks about the cluster.
+pub trait Lookup: Send + Sync {
+    /// What memory knows of a namespace; None if nothing.
+    fn namespace(&self, name: &str) -> Option<NamespaceFacts>;
+
+    /// Asks the API server itself. Called where memory and the API server's selectors disagree; None if it cannot be known.
+    fn refetch<'a>(&'a self, name: &'a str) -> Pin<Box<dyn Future<Output = Option<NamespaceFacts>> + Send + 'a>>;
+
+    /// The text of the config annotation for a pod that is about to be created in this namespace; its own metadata may
+    /// lack namespace and name. Empty if no policy is in force for it, None if that is not known yet.
+    fn config(&self, namespace: &str, pod: &Pod) -> Option<String>;
+}
+
+/// Who tells people what became of their pods. Must return at once.
+pub trait Audience: Send + Sync {
+    /// A pod got its sidecar, or asked for one and was refused. Never called for a dry run.
+    fn admitted(&self, admission: &Admission);
+}
+
+/// What became of a pod.
+#[derive(Debug)]
+pub struct Admission<'a> {
+    /// Where it is created.
+    pub namespace: &'a str,
+    /// As it came; named by its owner if not by itself.
+    pub pod: &'a Pod,
+    /// None if it was injected.
+    pub refusal: Option<&'a Skip>,
+}
+
+/// The endpoints.
+#[derive(Clone)]
+pub struct Webhook {
+    settings: Arc<Settings>,
+    lookup: Arc<dyn Lookup>,
+    audience: Arc<dyn Audience>,
+    metrics: Metrics,
+}
+
+impl Webhook {
+    /// Endpoints that inject by these settings.
+    pub fn new(settings: Settings, lookup: Arc<dyn Lookup>, audience: Arc<dyn Audience>, metrics: Metrics) -> Self {
+        Self { settings: Arc::new(settings), lookup, audience, metrics }
+    }
+
+    /// Its routes, without TLS.
+    pub fn router(self) -> Router {
+        Router::new().route("/inject", post(inject)).route("/validate", post(validate)).with_state(self)
+    }
+}
+
+async fn inject(State(webhook): State<Webhook>, request: Request) -> Response {
+    let timer = webhook.metrics.start(Endpoint::Inject);
+    match read_review::<Pod>(request).await {
+        Ok(review) => {
+            let (response, outcome) = injecting::answer(&webhook, &review).await;
+            timer.stop(outcome);
+            answer(response)
+        }
+        Err(fault) => {
+            timer.stop(Outcome::Failed);
+            fault.into_response()
+        }
+    }
+}
+
+async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
+    let timer = webhook.metrics.start(Endpoint::Validate);
+    match read_review(request).await {
+        Ok(review) => {
+            let response = validating::answer(&review, &webhook.settings.revision);
+            timer.stop(if response.allowed { Outcome::Allowed } else { Outcome::Denied });
+            answer(response)
+        }
+        Err(fault) => {
+            timer.stop(Outcome::Failed);
+            fault.into_response()
+        }
+    }
+}
+
+type Fault = (StatusCode, &'static str);
+
+/// What cannot be read is an error of HTTP: the API server then goes by the failurePolicy.
+async fn read_review<T: Resource + DeserializeOwned>(request: Request<Body>) -> Result<AdmissionRequest<T>, Fault> {
+    let body = tokio::time::timeout(READ_TIMEOUT, to_bytes(request.into_body(), MAX_REVIEW_BYTES)).await;
+    let body: Bytes = body
+        .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"))?
+        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large, or was cut off"))?;
+    let review: AdmissionReview<T> = serde_json::from_slice(&body)
+        .map_err(|_| (StatusCode::BAD_REQUEST, "not an AdmissionReview of this resource"))?;
+    review.try_into().map_err(|_| (StatusCode::BAD_REQUEST, "an AdmissionReview without a request"))
+}
+
+fn answer(response: AdmissionResponse) -> Response {
+    Json(response.into_review()).into_response()
+}

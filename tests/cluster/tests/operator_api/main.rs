@@ -1,0 +1,398 @@
+//! The operator as a process against a real API server: what it makes of policies, and how it ends.
+//!
+//! No controllers and kubelets are there; their objects are made by hand.
+
+mod objects;
+mod operator;
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use sipwarden_cluster::{Cluster, Component};
+use sipwarden_crds::{ClusterSessionPolicy, Mode, SessionPolicy, SidecarConfigObject};
+use sipwarden_operator::index::PAUSED;
+use tokio::sync::OnceCell;
+
+use self::{
+    objects::{Site, eventually},
+    operator::{Operator, chart_roles, client_of, cluster, prepare, sidecar},
+};
+
+/// From a change to what sidecars would read; they are shown it within 0.4 s more.
+const SOON: Duration = Duration::from_secs(1);
+
+fn interval(text: &str) -> Value {
+    json!({ "timers": { "sessionExpires": text } })
+}
+
+/// The operator of the revision `default`, which most tests share; each has a namespace of its own.
+async fn site(name: &str) -> Site {
+    shared_operator().await;
+    let client = client_of(cluster()).await;
+    Site::new(&client, name, "default").await
+}
+
+/// It ends with the API server, whose lease it then loses.
+async fn shared_operator() -> &'static Operator {
+    static OPERATOR: OnceCell<Operator> = OnceCell::const_new();
+    OPERATOR.get_or_init(|| async { Operator::start(cluster(), "default", "shared").until_leading().await }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_reaches_pods_workload_and_status_within_a_second() {
+    let site = site("reach").await;
+    site.deployment("pbx", 5).await;
+    site.policy("carrier", interval("30m")).await;
+    let obey = eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
+    let told = eventually("status", || async { site.condition("carrier", "Ready").await == "True Ready" }).await;
+    assert!(obey < SOON && told < SOON, "{obey:?} {told:?}");
+
+    site.policy("carrier", interval("20m")).await;
+    let changed = || async { site.config("pbx-4").await.unwrap().timers.session_expires.to_string() == "20m" };
+    let obey = eventually("the change", changed).await;
+    assert!(obey < SOON, "{obey:?}");
+
+    let config = site.sidecar_config("deployment-pbx").await.unwrap();
+    assert_eq!(config.spec, site.config("pbx-0").await.unwrap());
+    let owner = &config.metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("Deployment", "pbx"));
+    eventually("counts of the workload", || async {
+        let config = site.sidecar_config("deployment-pbx").await.unwrap();
+        config.status.is_some_and(|status| status.pods == 5 && status.observed_hash == config.spec.hash)
+    })
+    .await;
+    eventually("counts of the policy", || async {
+        let status = site.status("carrier").await;
+        status.pods.matched == 5 && status.pods.injected == 5 && status.hash == config.spec.hash
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_comes_later_is_given_its_config() {
+    let site = site("later").await;
+    site.policy("carrier", interval("30m")).await;
+    site.deployment("pbx", 0).await;
+    eventually("the workload's config", || async { site.sidecar_config("deployment-pbx").await.is_some() }).await;
+    site.pod("pbx", "pbx-late", true).await;
+    let took = eventually("a config", || async { site.config("pbx-late").await.is_some() }).await;
+    assert!(took < SOON, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_policies_the_higher_priority_is_obeyed_and_an_equal_one_conflicts() {
+    let site = site("conflict").await;
+    site.deployment("pbx", 2).await;
+    site.policy("low", json!({ "priority": -1 })).await;
+    site.policy("high", json!({ "priority": 5 })).await;
+    eventually("the higher one", || async { site.obeyed().await == [Some("high".to_owned())] }).await;
+    let overridden = || async { site.condition("low", "Programmed").await == "False Overridden" };
+    eventually("being overridden", overridden).await;
+    assert_eq!(site.condition("low", "Accepted").await, "True Accepted");
+
+    site.policy("same", json!({ "priority": 5 })).await;
+    eventually("the conflict", || async { site.condition("same", "Accepted").await == "False Conflicted" }).await;
+    assert_eq!(site.obeyed().await, [Some("high".to_owned())], "the older one stays");
+    let told = || async { site.events_about("same").await == ["PolicyConflict"] };
+    eventually("an Event", told).await;
+    site.delete_policy("high").await;
+    eventually("the next one", || async { site.obeyed().await == [Some("same".to_owned())] }).await;
+    eventually("acceptance", || async { site.condition("same", "Ready").await == "True Ready" }).await;
+}
+
+/// The API server does not add up how long a config becomes; compiling does.
+fn too_long() -> Value {
+    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
+    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
+    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_policy_keeps_what_was_in_force() {
+    let site = site("invalid").await;
+    site.deployment("pbx", 2).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
+    site.policy("carrier", too_long()).await;
+    eventually("the verdict", || async { site.condition("carrier", "Accepted").await == "False Invalid" }).await;
+    eventually("an Event", || async { site.events_about("carrier").await == ["PolicyInvalid"] }).await;
+    assert_eq!(site.config("pbx-0").await.unwrap().generation, 1);
+    site.pod("pbx", "pbx-new", true).await;
+    eventually("a new pod", || async { site.config("pbx-new").await.is_some() }).await;
+    assert_eq!(site.config("pbx-new").await.unwrap().generation, 1);
+    site.policy("carrier", json!({ "rules": [], "mode": "Observe" })).await;
+    eventually("the next one", || async { site.config("pbx-0").await.unwrap().mode == Mode::Observe }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_policy_is_a_floor_that_is_told() {
+    let site = site("bounds").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    let clusters: Api<ClusterSessionPolicy> = Api::all(site.client.clone());
+    let floor = json!({
+        "apiVersion": "sipwarden.dev/v1alpha1", "kind": "ClusterSessionPolicy", "metadata": { "name": "floor" },
+        "spec": {
+            "namespaceSelector": { "matchLabels": { "site": "bounds" } },
+            "mode": { "atMost": "Observe" },
+            "timers": { "minSE": { "atLeast": "5m" } },
+        },
+    });
+    clusters.patch("floor", &PatchParams::apply("test"), &Patch::Apply(floor)).await.unwrap();
+    let bound = || async {
+        let config = site.config("pbx-0").await;
+        config.is_some_and(|config| config.mode == Mode::Observe && config.timers.min_se.to_string() == "5m")
+    };
+    eventually("the floor", bound).await;
+    eventually("what it changed", || async {
+        let fields: Vec<String> = site.status("carrier").await.clamped.into_iter().map(|clamp| clamp.field).collect();
+        fields == ["spec.mode", "spec.timers.minSE"]
+    })
+    .await;
+    eventually("the floor's own status", || async {
+        let status = clusters.get("floor").await.unwrap().status.unwrap_or_default();
+        (status.namespaces, status.clamped_policies) == (1, 1)
+    })
+    .await;
+    clusters.delete("floor", &DeleteParams::default()).await.unwrap();
+    eventually("freedom", || async { site.config("pbx-0").await.unwrap().mode == Mode::Enforce }).await;
+    eventually("freedom told", || async { site.status("carrier").await.clamped.is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_a_policy_returns_its_pods_to_observe() {
+    let site = site("deletion").await;
+    site.deployment("pbx", 2).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
+    site.delete_policy("carrier").await;
+    eventually("the built-in one", || async { site.obeyed().await == [Some("built-in".to_owned())] }).await;
+    assert_eq!(site.config("pbx-1").await.unwrap().mode, Mode::Observe);
+    eventually("no config", || async { site.sidecar_config("deployment-pbx").await.is_none() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_stays_as_it_is() {
+    let site = site("pause").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("a config", || async { site.config("pbx-0").await.is_some() }).await;
+    site.annotate::<SessionPolicy>("carrier", PAUSED, Some("true")).await;
+    site.policy("carrier", interval("20m")).await;
+    eventually("the pause", || async { site.condition("carrier", "Programmed").await == "False Paused" }).await;
+    assert_eq!(site.config("pbx-0").await.unwrap().generation, 1);
+    site.annotate::<SessionPolicy>("carrier", PAUSED, None).await;
+    eventually("the change", || async { site.config("pbx-0").await.unwrap().generation == 2 }).await;
+
+    let namespaces: Api<Namespace> = Api::all(site.client.clone());
+    let pause = Patch::Merge(json!({ "metadata": { "annotations": { PAUSED: "true" } } }));
+    namespaces.patch("pause", &PatchParams::default(), &pause).await.unwrap();
+    eventually("the pause", || async { site.condition("carrier", "Programmed").await == "False Paused" }).await;
+    site.delete_policy("carrier").await;
+    site.pod("pbx", "pbx-new", true).await;
+    site.policy("other", interval("10m")).await;
+    eventually("the verdict", || async { site.condition("other", "Programmed").await == "False Paused" }).await;
+    assert_eq!(site.config("pbx-0").await.unwrap().policy, "carrier");
+    let resume = Patch::Merge(json!({ "metadata": { "annotations": { PAUSED: null } } }));
+    namespaces.patch("pause", &PatchParams::default(), &resume).await.unwrap();
+    eventually("the other one", || async { site.obeyed().await == [Some("other".to_owned())] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_without_the_sidecar_they_asked_for_are_told() {
+    let site = site("watchdog").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    site.pod("pbx", "pbx-bare", false).await;
+    eventually("the count", || async {
+        let pods = site.status("carrier").await.pods;
+        (pods.matched, pods.injected) == (2, 1)
+    })
+    .await;
+    assert_eq!(site.condition("carrier", "Programmed").await, "False PartiallyProgrammed");
+    eventually("an Event", || async { site.events_about("pbx").await == ["InjectionSkipped"] }).await;
+    site.api::<Pod>().delete("pbx-bare", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("nobody lacking", || async { site.condition("carrier", "Programmed").await == "True Programmed" }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sidecars_say_is_counted() {
+    let site = site("acks").await;
+    site.deployment("pbx", 2).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("a config", || async { site.config("pbx-1").await.is_some() }).await;
+    let hash = site.config("pbx-0").await.unwrap().hash;
+    for (pod, address, says, sessions) in
+        [("pbx-0", [127, 9, 0, 1], hash.as_str(), 7), ("pbx-1", [127, 9, 0, 2], "0000000000000000", 5)]
+    {
+        let address = Ipv4Addr::from(address);
+        sidecar(address, says, sessions);
+        let ip = address.to_string();
+        site.pod_status(pod, json!({ "podIP": ip, "podIPs": [{ "ip": ip }] })).await;
+    }
+    eventually("answers", || async {
+        let status = site.status("carrier").await;
+        (status.pods.in_step, status.pods.stale, status.sessions) == (1, 1, 12)
+    })
+    .await;
+    assert_eq!(site.condition("carrier", "Programmed").await, "False PartiallyProgrammed");
+    eventually("answers in the workload's config", || async {
+        let status = site.sidecar_config("deployment-pbx").await.unwrap().status.unwrap_or_default();
+        (status.in_step, status.sessions) == (1, 12)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_under_admission_is_given_the_config_that_would_be_written_later() {
+    let site = site("admission").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("a config", || async { site.config("pbx-0").await.is_some() }).await;
+    let mut pod = serde_json::to_value(site.api::<Pod>().get("pbx-0").await.unwrap()).unwrap();
+    let known = pod["metadata"]["annotations"]["sipwarden.dev/config"].take();
+    pod["metadata"]["annotations"] = json!({});
+    pod["metadata"]["labels"].as_object_mut().unwrap().remove("sipwarden.dev/sidecar");
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "namespace": "admission", "userInfo": {}, "object": pod,
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+        },
+    });
+    let answer = shared_operator().await.review(&site.client, "/inject", &review).await;
+    let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
+    let patch: Value = serde_json::from_slice(&patch).unwrap();
+    let values = || patch.as_array().unwrap().iter().map(|operation| &operation["value"]);
+    assert!(values().any(|value| *value == known), "{patch}");
+    assert!(values().any(|value| value["name"] == "sipwarden" || value[0]["name"] == "sipwarden"), "{patch}");
+    eventually("an Event", || async { site.events_about("pbx").await == ["Injected"] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_changed_by_hand_is_put_right() {
+    let site = site("by-hand").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    eventually("a config", || async { site.sidecar_config("deployment-pbx").await.is_some() }).await;
+    let patch = Patch::Merge(json!({ "spec": { "mode": "Observe" } }));
+    let configs = site.api::<SidecarConfigObject>();
+    configs.patch("deployment-pbx", &PatchParams::default(), &patch).await.unwrap();
+    eventually("the right one", || async { configs.get("deployment-pbx").await.unwrap().spec.mode == Mode::Enforce })
+        .await;
+    eventually("the pod's", || async { site.config("pbx-0").await.is_some() }).await;
+    site.annotate::<Pod>("pbx-0", "sipwarden.dev/config", Some("nonsense")).await;
+    let right = || async {
+        let pod = site.api::<Pod>().get("pbx-0").await.unwrap();
+        pod.annotations().get("sipwarden.dev/config").is_some_and(|text| text.contains("carrier"))
+    };
+    eventually("the right one", right).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_of_the_chart_are_enough() {
+    let kubeconfig = chart_roles(cluster(), "roles");
+    let operator = Operator::start_as(cluster(), &kubeconfig, "roles", "one").until_leading().await.until_ready().await;
+    let site = Site::new(&client_of(cluster()).await, "roles", "roles").await;
+    site.deployment("pbx", 1).await;
+    site.pod("pbx", "pbx-bare", false).await;
+    site.policy("carrier", interval("30m")).await;
+    site.policy("same", interval("30m")).await;
+    eventually("a config", || async { site.config("pbx-0").await.is_some() }).await;
+    eventually("the status", || async { site.condition("same", "Accepted").await == "False Conflicted" }).await;
+    eventually("an Event", || async { site.events_about("same").await == ["PolicyConflict"] }).await;
+    eventually("the watchdog's Event", || async { site.events_about("pbx").await == ["InjectionSkipped"] }).await;
+    eventually("the workload's status", || async {
+        let config = site.sidecar_config("deployment-pbx").await;
+        config.is_some_and(|config| config.status.is_some_and(|status| status.pods == 1))
+    })
+    .await;
+    for policy in ["carrier", "same"] {
+        site.delete_policy(policy).await;
+    }
+    eventually("no config", || async { site.sidecar_config("deployment-pbx").await.is_none() }).await;
+    let log = operator.log();
+    assert!(operator.terminate().await);
+    assert!(!log.contains("forbidden"), "{log}");
+}
+
+async fn two_replicas(revision: &str) -> (Client, Site, Operator, Operator) {
+    let client = client_of(cluster()).await;
+    let site = Site::new(&client, revision, revision).await;
+    site.deployment("pbx", 2).await;
+    site.policy("carrier", interval("30m")).await;
+    let first = Operator::start(cluster(), revision, "first").until_leading().await;
+    let second = Operator::start(cluster(), revision, "second").until_ready().await;
+    eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
+    assert_eq!(second.probe().metric("sipwarden_operator_leading").await, Some(0.0));
+    assert_eq!(second.probe().metric("sipwarden_operator_queued{queue=\"pods\"}").await, Some(0.0));
+    (client, site, first, second)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_leader_is_killed_the_other_takes_over_and_does_what_was_left() {
+    let (_, site, first, second) = two_replicas("killed").await;
+    first.kill();
+    site.policy("carrier", interval("20m")).await;
+    let _second = second.until_leading().await;
+    eventually("the change", || async { site.config("pbx-1").await.unwrap().generation == 2 }).await;
+    eventually("status", || async { site.condition("carrier", "Ready").await == "True Ready" }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_asked_to_end_hands_over_at_once() {
+    let (_, site, first, second) = two_replicas("asked").await;
+    assert!(first.terminate().await, "it ends well");
+    let handed_over = std::time::Instant::now();
+    let _second = second.until_leading().await;
+    assert!(handed_over.elapsed() < Duration::from_secs(6), "{:?}", handed_over.elapsed());
+    site.policy("carrier", interval("20m")).await;
+    eventually("the change", || async { site.config("pbx-1").await.unwrap().generation == 2 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_operator_writes_nothing_that_is_already_so() {
+    let client = client_of(cluster()).await;
+    let site = Site::new(&client, "again", "again").await;
+    site.deployment("pbx", 3).await;
+    site.policy("carrier", interval("30m")).await;
+    let operator = Operator::start(cluster(), "again", "one").until_leading().await;
+    eventually("status", || async { site.condition("carrier", "Ready").await == "True Ready" }).await;
+    eventually("the workload's status", || async {
+        site.sidecar_config("deployment-pbx").await.unwrap().status.is_some_and(|status| status.pods == 3)
+    })
+    .await;
+    assert!(operator.terminate().await);
+
+    let operator = Operator::start(cluster(), "again", "two").until_leading().await;
+    site.pod("pbx", "pbx-9", true).await;
+    eventually("the new pod", || async { site.config("pbx-9").await.is_some() }).await;
+    let written = |kind: &str| format!("sipwarden_operator_writes_total{{kind=\"{kind}\",outcome=\"written\"}}");
+    assert_eq!(operator.probe().metric(&written("pod")).await, Some(1.0));
+    assert_eq!(operator.probe().metric(&written("sidecarconfig")).await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_api_server_costs_the_lease_and_after_its_return_all_is_made_up_for() {
+    let cluster = Cluster::api_only().expect("an API server");
+    prepare(&cluster);
+    let client = client_of(&cluster).await;
+    let site = Site::new(&client, "voice", "default").await;
+    site.deployment("pbx", 1).await;
+    site.policy("carrier", interval("30m")).await;
+    let mut operator = Operator::start(&cluster, "default", "one").until_leading().await;
+    eventually("a config", || async { site.config("pbx-0").await.is_some() }).await;
+    cluster.kill(Component::ApiServer).expect("it runs");
+    let operator = std::sync::Mutex::new(&mut operator);
+    eventually("the exit", || async { operator.lock().unwrap().exit() == Some(false) }).await;
+    cluster.start(Component::ApiServer).expect("it starts");
+    site.policy("carrier", interval("20m")).await;
+    let _operator = Operator::start(&cluster, "default", "one").until_leading().await;
+    eventually("the change", || async { site.config("pbx-0").await.unwrap().generation == 2 }).await;
+}

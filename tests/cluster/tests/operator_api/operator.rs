@@ -1,0 +1,264 @@
+//! The real operator as a process, against a real API server.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Config,
+    api::{PostParams, Request},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use sipwarden_cluster::Cluster;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+/// For what takes the start of a process, or a lease to run out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// Where fake sidecars answer, each on an address of its own.
+pub(crate) const STATUS_PORT: u16 = 18_643;
+
+/// Definitions applied, and one API server for all tests.
+pub(crate) fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = Cluster::api_only().expect("an API server");
+        prepare(&cluster);
+        cluster
+    })
+}
+
+/// The definitions, and the namespace of operators.
+pub(crate) fn prepare(cluster: &Cluster) {
+    for definitions in [
+        include_str!("../../../../crds/yaml/sessionpolicies.sipwarden.dev.yaml"),
+        include_str!("../../../../crds/yaml/clustersessionpolicies.sipwarden.dev.yaml"),
+        include_str!("../../../../crds/yaml/sidecarconfigs.sipwarden.dev.yaml"),
+    ] {
+        cluster.apply(definitions).expect("definitions");
+    }
+    let all = ["sessionpolicies", "clustersessionpolicies", "sidecarconfigs"];
+    for crd in all.map(|plural| format!("crd/{plural}.sipwarden.dev")) {
+        cluster.kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=20s"]).expect("established");
+    }
+    cluster.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: sipwarden-system}\n").expect("a namespace");
+}
+
+pub(crate) async fn client_of(cluster: &Cluster) -> Client {
+    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("a kubeconfig");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
+    Client::try_from(config).expect("a client")
+}
+
+/// A running operator. Killed when dropped.
+pub(crate) struct Operator {
+    child: Child,
+    http: SocketAddr,
+    webhook: SocketAddr,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Of this revision; `name` tells replicas apart.
+    pub(crate) fn start(cluster: &Cluster, revision: &str, name: &str) -> Self {
+        Self::start_as(cluster, &cluster.kubeconfig(), revision, name)
+    }
+
+    /// With a kubeconfig of its own.
+    pub(crate) fn start_as(cluster: &Cluster, kubeconfig: &Path, revision: &str, name: &str) -> Self {
+        let (http, webhook) = (free_address(), free_address());
+        let log = cluster.logs().join(format!("operator-{revision}-{name}.log"));
+        let stderr = File::options().create(true).append(true).open(&log).expect("a log");
+        let child = Command::new(binary())
+            .args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"])
+            .args(["--revision", revision, "--identity", name, "--log", "info,sipwarden_operator=debug"])
+            .args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string(), "--log-format", "text"])
+            .args(["--status-port", &STATUS_PORT.to_string(), "--ack-interval-s", "1", "--shutdown-delay-s", "0"])
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("the operator starts");
+        Self { child, http, webhook, log }
+    }
+
+    pub(crate) async fn until_ready(self) -> Self {
+        self.until("ready", |this| async move {
+            this.get("/readyz").await.is_some_and(|answer| answer.starts_with("ready"))
+        })
+        .await
+    }
+
+    pub(crate) async fn until_leading(self) -> Self {
+        self.until("leading", |this| async move { this.metric("sipwarden_operator_leading").await == Some(1.0) }).await
+    }
+
+    async fn until<F: Future<Output = bool>>(self, what: &str, holds: impl Fn(Probe) -> F) -> Self {
+        let start = Instant::now();
+        while !holds(Probe(self.http)).await {
+            assert!(start.elapsed() < PATIENCE, "not {what}; see {}", self.log.display());
+            sleep(Duration::from_millis(50)).await;
+        }
+        self
+    }
+
+    pub(crate) fn probe(&self) -> Probe {
+        Probe(self.http)
+    }
+
+    /// Posts to the webhook as an API server would: by the Service's name, trusting the CA that the operator made.
+    pub(crate) async fn review(&self, client: &Client, path: &str, review: &Value) -> Value {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), "sipwarden-system");
+        let secret = serde_json::to_value(secrets.get("sipwarden-ca-default").await.expect("a CA")).expect("JSON");
+        let cluster = json!({
+            "server": format!("https://{}", self.webhook),
+            "certificate-authority-data": secret["data"]["ca.crt"],
+            "tls-server-name": "sipwarden-webhook.sipwarden-system.svc",
+        });
+        let kubeconfig: Kubeconfig = serde_json::from_value(json!({
+            "clusters": [{ "name": "webhook", "cluster": cluster }],
+            "contexts": [{ "name": "webhook", "context": { "cluster": "webhook", "user": "nobody" } }],
+            "users": [{ "name": "nobody", "user": {} }],
+            "current-context": "webhook",
+        }))
+        .expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
+        let webhook = Client::try_from(config).expect("a client");
+        let request = Request::new(path).create(&PostParams::default(), review.to_string().into_bytes());
+        webhook.request(request.expect("a request")).await.expect("the webhook answers")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// As the kernel does it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is ours");
+    }
+
+    /// As the kubelet does it. True if it ended well, and in time.
+    pub(crate) async fn terminate(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                return status.success();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; see {}", self.log.display());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// None while it runs.
+    pub(crate) fn exit(&mut self) -> Option<bool> {
+        self.child.try_wait().expect("it is ours").map(|status| status.success())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// Asks an operator.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe(SocketAddr);
+
+impl Probe {
+    /// The body of the answer. None if there is none.
+    pub(crate) async fn get(self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.0).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    }
+
+    /// Of this name, labels included.
+    pub(crate) async fn metric(self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").await?;
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+}
+
+/// What the chart gives the operator of this revision, and a kubeconfig with nothing else.
+pub(crate) fn chart_roles(cluster: &Cluster, revision: &str) -> PathBuf {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/sipwarden");
+    let chart = chart.to_str().expect("a path of text");
+    let revision = format!("revision={revision}");
+    let arguments = ["template", "sipwarden", chart, "--namespace", "sipwarden-system", "--set", &revision];
+    let templates = ["templates/serviceaccount.yaml", "templates/rbac.yaml"];
+    let only = templates.iter().flat_map(|template| ["--show-only", template]);
+    let rendered = cluster.helm(&arguments.into_iter().chain(only).collect::<Vec<_>>()).expect("rendered roles");
+    cluster.apply(&rendered).expect("roles");
+
+    let account = rendered.lines().skip_while(|line| *line != "kind: ServiceAccount");
+    let account = account.filter_map(|line| line.trim().strip_prefix("name: ")).next().expect("a service account");
+    let token = cluster.kubectl(&["-n", "sipwarden-system", "create", "token", account]).expect("a token");
+    let mut kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("a kubeconfig");
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = serde_json::from_value(json!({ "token": token.trim() })).expect("a user");
+    }
+    let path = cluster.scratch().join("operator.kubeconfig");
+    fs::write(&path, serde_json::to_vec(&kubeconfig).expect("JSON")).expect("a kubeconfig");
+    path
+}
+
+/// A sidecar that says it obeys this hash, on an address of its own.
+pub(crate) fn sidecar(address: Ipv4Addr, hash: &str, sessions: u32) {
+    let listener = TcpListener::bind((address, STATUS_PORT)).expect("a loopback address");
+    listener.set_nonblocking(true).expect("a socket");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+    let body = format!(r#"{{"policy":"p","generation":1,"hash":"{hash}","sessions":{sessions},"error":null}}"#);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            // Who hangs up first is of no interest.
+            let _read = stream.read(&mut request).await;
+            let _written = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address")
+}
+
+/// `SIPWARDEN_OPERATOR`, or built now, so that it is never an old one.
+fn binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        if let Some(path) = std::env::var_os("SIPWARDEN_OPERATOR") {
+            return PathBuf::from(path);
+        }
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "sipwarden-operator", "--bin", "sipwarden-operator"])
+            .status()
+            .expect("cargo");
+        assert!(built.success(), "cargo build -p sipwarden-operator failed");
+        let test = std::env::current_exe().expect("a test knows its own path");
+        let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");
+        fs::canonicalize(target.join("debug/sipwarden-operator")).expect("the operator was built")
+    };
+    BINARY.get_or_init(build).clone()
+}
