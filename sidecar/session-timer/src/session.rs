@@ -71,6 +71,8 @@ pub(crate) struct LegState {
     pub(crate) refresh_cseq: Option<u32>,
     /// The INVITE of this side that we answered ourselves: its ACK ends here.
     pub(crate) rejected_cseq: Option<u32>,
+    /// The request of this side that met one of ours last.
+    pub(crate) glare: Option<(Method, u32)>,
 }
 
 /// A running session timer. The refresher is a side, never a role: roles change with every transaction.

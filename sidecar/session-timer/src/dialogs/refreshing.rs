@@ -57,12 +57,12 @@ impl Dialogs {
     }
 
     /// Is a refresh of ours under way that this request must not meet?
-    pub(super) fn meets_ours(&self, slot: u32, sent: Sent) -> bool {
+    pub(super) fn meets_ours(&self, slot: u32, sent: Sent, offers: bool) -> bool {
         let acting = self.sessions[slot as usize].acting.as_ref();
         acting.is_some_and(|acting| {
             let ours = acting.under_way.and_then(|key| self.clients.get(key as usize)).map(|client| client.ours);
             ours.is_some_and(|ours| {
-                ours.purpose == Purpose::Refresh && acting.collides(ours.method, sent.from, sent.method)
+                ours.purpose == Purpose::Refresh && acting.collides(ours.method, sent.from, sent.method, offers)
             })
         })
     }
@@ -85,8 +85,9 @@ impl Dialogs {
         let Some(acting) = &mut session.acting else { return };
         acting.under_way = None;
         let status = status.unwrap_or(408);
-        let denied = ends_usage(Method::Update, status) && status != 408;
-        // Whoever knows no OPTIONS still says that he is there; whoever fails, and whoever is silent, does not.
+        // What a UA would say to a new INVITE (RFC 3261 §11.2), busy say, tells nothing of this dialog. Whoever knows no
+        // OPTIONS still says that he is there; whoever fails, and whoever is silent, does not.
+        let denied = matches!(status, 404 | 410 | 416 | 481 | 604);
         if !denied && !matches!(status, 408 | 500 | 502..=504) {
             (acting.probes_failed, acting.app_alive) = (0, acting.refreshing);
             if acting.refreshing {

@@ -250,10 +250,15 @@ impl Dialogs {
             repeat_request(&first.ruling, first.half, from, message, first.offer, edits);
             return forward(toward, message, &session.legs[from.index()].numbers, cseq, edits);
         }
-        if self.meets_ours(slot, sent) {
-            self.sessions[slot as usize].reject(sent);
-            let kind = EventKind::Glare { from, method };
-            self.sessions[slot as usize].tell(now, kind, &mut self.actions);
+        // A copy gets the same answer when ours is over, too: whoever has it waits for no other.
+        let copy = session.legs[from.index()].glare == Some((method, cseq));
+        if copy || self.meets_ours(slot, sent, Content::of(message) != Content::Nothing) {
+            let session = &mut self.sessions[slot as usize];
+            session.reject(sent);
+            session.legs[from.index()].glare = Some((method, cseq));
+            if !copy {
+                session.tell(now, EventKind::Glare { from, method }, &mut self.actions);
+            }
             return self.answer(arrival, message, 491, "Request Pending", "");
         }
         let ruling = self.ruling_now(slot, from, Some(message));
@@ -363,10 +368,17 @@ impl Session {
 }
 
 impl Acting {
-    /// Is a request with this method from `from` one too many while ours is under way (RFC 3261 §14.1, RFC 3311 §5.2)?
-    pub(super) fn collides(&self, ours: Method, from: Leg, theirs: Method) -> bool {
-        // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
-        ours == theirs && (theirs == Method::Invite || from == Leg::Local)
+    /// Is a request with this method from `from`, which `offers`, one too many while ours is under way (RFC 3261 §14.1, RFC
+    /// 3311 §5.2)?
+    pub(super) fn collides(&self, ours: Method, from: Leg, theirs: Method, offers: bool) -> bool {
+        match (ours, theirs) {
+            (Method::Invite, Method::Invite) => true,
+            // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
+            (Method::Update, Method::Update) => from == Leg::Local,
+            // Our offer waits for its answer there.
+            (Method::Invite, Method::Update) => from == Leg::Local && offers,
+            _ => false,
+        }
     }
 }
 

@@ -278,6 +278,7 @@ impl Dialogs {
             numbers: numbers[leg.index()],
             refresh_cseq: None,
             rejected_cseq: None,
+            glare: None,
         });
         let acting = setup.half.settled(message).is_ours().then(|| {
             let media = early.and_then(|early| early.media).or_else(|| setup.media.clone());

@@ -362,6 +362,7 @@ fn an_invite_that_meets_ours_is_answered_491_on_either_side() {
         assert_eq!(bench.send(from, &call.ack(&theirs, passage.answer())).verdict, Verdict::Absorb);
         let ok = call.respond(Leg::Remote, &ours, 200).with(OURS).with_sdp(SDP_REMOTE);
         bench.send(Leg::Remote, &ok);
+        assert_eq!(bench.send(from, &theirs).answer().status(), Some(491), "a late copy of it");
         bench.pass(from, &call.request(from, "INVITE"));
     }
 }

@@ -31,7 +31,7 @@ fn the_question_is_an_options_in_the_dialog_with_a_number_of_that_leg() {
 
 #[test]
 fn an_app_that_answers_as_one_that_is_there_is_alive_and_the_refresh_goes_out() {
-    for status in [200, 401, 405, 415, 501] {
+    for status in [200, 401, 405, 415, 480, 501] {
         let mut bench = Bench::enforcing(standing_in(90));
         let (call, probe) = asked(&mut bench);
         let passage = bench.send(Leg::Local, &call.respond(Leg::Local, &probe, status));
