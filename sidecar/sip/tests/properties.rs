@@ -33,6 +33,9 @@ const NAMES: [HeaderName; HeaderName::COUNT] = [
     HeaderName::RetryAfter,
     HeaderName::RAck,
     HeaderName::RSeq,
+    HeaderName::ContentEncoding,
+    HeaderName::WwwAuthenticate,
+    HeaderName::ProxyAuthenticate,
     HeaderName::Other,
 ];
 
