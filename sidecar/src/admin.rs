@@ -1,6 +1,8 @@
 //! The admin interface: the status interface, sessions, and what may be done to them. Plain HTTP on loopback, because
 //! it tells who calls whom; whoever acts needs the admin token as well.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
@@ -11,12 +13,14 @@ use serde::Deserialize;
 use sipwarden_session_timer::{SessionId, VerbError};
 use tracing::info;
 
+use crate::history::{Counts, History};
 use crate::hub::Hub;
 use crate::logs::LogFilter;
 use crate::report::parse_session_name;
-use crate::sessions::Presenter;
+use crate::sessions::{Filter, Presenter, StateFilter};
 use crate::status::Status;
 use crate::token::{self, AdminToken};
+use crate::view;
 
 const DEFAULT_PAGE: usize = 100;
 
@@ -29,15 +33,30 @@ pub struct Admin {
     pub log_filter: LogFilter,
     /// Who may act.
     pub token: AdminToken,
+    /// The last hour.
+    pub history: Arc<History>,
 }
 
-/// `?limit=&offset=&reveal=`
+/// `?limit=&offset=&reveal=`, and what to show only: `&state=&peer=&policy=&call_id=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SessionsQuery {
     limit: Option<usize>,
     #[serde(default)]
     offset: usize,
+    /// Show the users of SIP URIs.
+    #[serde(default)]
+    reveal: bool,
+    state: Option<StateFilter>,
+    peer: Option<String>,
+    policy: Option<String>,
+    call_id: Option<String>,
+}
+
+/// `?reveal=`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionQuery {
     /// Show the users of SIP URIs.
     #[serde(default)]
     reveal: bool,
@@ -56,9 +75,10 @@ impl Admin {
         let own = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/sessions", get(sessions))
-            .route("/sessions/{id}", get(session));
+            .route("/sessions/{id}", get(session))
+            .route("/history", get(history));
         let status = self.status.clone().router();
-        own.merge(verbs).merge(filter).with_state(self).merge(status)
+        own.merge(verbs).merge(filter).with_state(self).merge(status).merge(view::router())
     }
 
     fn presenter(&self) -> Presenter {
@@ -87,14 +107,21 @@ impl Admin {
 
 async fn sessions(State(admin): State<Admin>, Query(query): Query<SessionsQuery>) -> Response {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    Json(admin.presenter().page(query.offset, limit, query.reveal)).into_response()
+    let SessionsQuery { offset, reveal, state, peer, policy, call_id, .. } = query;
+    let filter = Filter::new(state, peer, policy, call_id);
+    Json(admin.presenter().page(&filter, offset, limit, reveal)).into_response()
 }
 
-async fn session(State(admin): State<Admin>, Path(id): Path<String>, Query(query): Query<SessionsQuery>) -> Response {
+async fn session(State(admin): State<Admin>, Path(id): Path<String>, Query(query): Query<SessionQuery>) -> Response {
     match admin.presenter().find(&id, query.reveal) {
         Some(session) => Json(session).into_response(),
         None => (StatusCode::NOT_FOUND, "no such session\n").into_response(),
     }
+}
+
+async fn history(State(admin): State<Admin>) -> Response {
+    let hub = &admin.status.hub;
+    Json(admin.history.report(hub.now(), Counts::of(&hub.metrics, hub.active()))).into_response()
 }
 
 async fn refresh(State(admin): State<Admin>, Path(id): Path<String>) -> Response {

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::address::{ListenAddress, transport_name};
 use crate::admin::Admin;
+use crate::history::History;
 use crate::http;
 use crate::hub::{Hub, HubParts};
 use crate::logs::LogFilter;
@@ -187,7 +188,8 @@ impl Bound {
             clock_speed: self.settings.clock_speed,
         };
         let token = AdminToken::new(self.settings.admin_token_file);
-        let admin = Admin { status: status.clone(), log_filter: self.log_filter, token };
+        let history = Arc::new(History::default());
+        let admin = Admin { status: status.clone(), log_filter: self.log_filter, token, history: history.clone() };
         let interfaces = Interfaces {
             admin: (self.admin, admin.router()),
             status: self.status.map(|listener| (listener, status.router())),
@@ -198,6 +200,7 @@ impl Bound {
             error = workers.failed() => Err(error),
             error = interfaces.serve(&hub.metrics) => Err(error),
             () = self.policy.follow(&hub) => Err(anyhow!("the policy watch ended by itself")),
+            () = history.follow(&hub) => Err(anyhow!("the history ended by itself")),
             resolved = resolving => resolved.and_then(|()| Err(anyhow!("the resolver ended by itself"))),
         };
         info!("stopping");

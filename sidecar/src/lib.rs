@@ -2,7 +2,7 @@
 //!
 //! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
 //! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`], [`credentials`]), and what is
-//! seen from outside ([`status`], [`admin`], [`metrics`], [`logs`]).
+//! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`metrics`], [`logs`]).
 
 pub mod address;
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod check;
 pub mod cli;
 pub mod credentials;
 pub mod demo;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod logs;
@@ -27,6 +28,7 @@ pub mod status;
 pub mod token;
 pub mod transport;
 pub mod typed;
+pub mod view;
 pub mod worker;
 pub mod workers;
 

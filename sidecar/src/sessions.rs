@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sipwarden_session_timer::{Leg, LegView, NextStep, SessionState, SessionView, Time};
 use sipwarden_sip::Method;
 
@@ -21,7 +21,7 @@ const LOCKED_PAGE: usize = 50;
 pub struct Page {
     /// Up to the limit asked for.
     pub sessions: Vec<Session>,
-    /// Sessions on all pages: active ones, and those that ended a short while ago.
+    /// Sessions on all pages: active ones, and those that ended a short while ago; those that fit when filtered.
     pub total: usize,
     /// Sessions with a 2xx and no end.
     pub active: usize,
@@ -99,6 +99,62 @@ struct PastEvent {
     record: Record,
 }
 
+/// Whether a session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum StateFilter {
+    /// It has a 2xx and no end.
+    Active,
+    /// It is over.
+    Ended,
+}
+
+/// Which sessions to show. Texts are parts, in any case of letters.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    state: Option<StateFilter>,
+    peer: Option<String>,
+    policy: Option<String>,
+    call_id: Option<String>,
+}
+
+impl Filter {
+    /// Those of `state`, whose remote side (address, From or To, Contact) holds `peer`, whose policy's or rule's name
+    /// holds `policy`, and whose Call-ID holds `call_id`. What is empty fits all.
+    pub fn new(
+        state: Option<StateFilter>,
+        peer: Option<String>,
+        policy: Option<String>,
+        call_id: Option<String>,
+    ) -> Filter {
+        let part = |text: Option<String>| text.map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty());
+        Filter { state, peer: part(peer), policy: part(policy), call_id: part(call_id) }
+    }
+
+    fn fits_all(&self) -> bool {
+        self.state.is_none() && self.peer.is_none() && self.policy.is_none() && self.call_id.is_none()
+    }
+
+    fn fits(&self, view: &SessionView) -> bool {
+        let holds = |part: &Option<String>, text: &dyn Fn() -> String| {
+            part.as_ref().is_none_or(|part| text().to_lowercase().contains(part))
+        };
+        let state = if view.state == SessionState::Active { StateFilter::Active } else { StateFilter::Ended };
+        self.state.is_none_or(|wanted| wanted == state)
+            && holds(&self.call_id, &|| String::from_utf8_lossy(&view.call_id).into_owned())
+            && holds(&self.policy, &|| {
+                format!("{}\n{}", view.policy.name, view.policy.rule_name(view.rule).unwrap_or(""))
+            })
+            && holds(&self.peer, &|| shown_peer(&view.legs[Leg::Remote.index()]))
+    }
+}
+
+/// The remote side as it is shown. Users stay hidden here even from who may see them: a filter that finds what it does
+/// not show would tell them.
+fn shown_peer(leg: &LegView) -> String {
+    let (party, target) = (typed::shown_party(&leg.party, false), typed::shown_uri(&leg.target, false));
+    format!("{}\n{party}\n{target}", leg.flow.peer)
+}
+
 /// How views become JSON.
 #[derive(Clone)]
 pub struct Presenter {
@@ -112,11 +168,20 @@ impl Presenter {
         Presenter { hub, clock_speed }
     }
 
-    /// Up to `limit` sessions from the `offset`th over all shards. Sessions that come or go between two locks may be
-    /// shown twice or not at all.
-    pub fn page(&self, offset: usize, limit: usize, reveal: bool) -> Page {
-        let now = self.hub.now();
+    /// Up to `limit` sessions that fit, from the `offset`th over all shards. Sessions that come or go between two locks
+    /// may be shown twice or not at all.
+    pub fn page(&self, filter: &Filter, offset: usize, limit: usize, reveal: bool) -> Page {
         let limit = limit.min(MAX_PAGE);
+        if filter.fits_all() {
+            self.unfiltered(offset, limit, reveal)
+        } else {
+            self.filtered(filter, offset, limit, reveal)
+        }
+    }
+
+    /// Looks only at the page.
+    fn unfiltered(&self, offset: usize, limit: usize, reveal: bool) -> Page {
+        let now = self.hub.now();
         let mut sessions = Vec::new();
         let mut total = 0;
         for index in 0..self.hub.shard_count() {
@@ -131,6 +196,30 @@ impl Presenter {
                 sessions.extend(views.iter().map(|view| self.session(now, index, view, reveal)));
             }
             total += known;
+        }
+        Page { sessions, total, active: self.hub.active() }
+    }
+
+    /// Looks at every session, since their number is told.
+    fn filtered(&self, filter: &Filter, offset: usize, limit: usize, reveal: bool) -> Page {
+        let now = self.hub.now();
+        let mut sessions = Vec::new();
+        let mut total = 0;
+        for index in 0..self.hub.shard_count() {
+            let mut skip = 0;
+            loop {
+                let views = self.hub.shard(index).dialogs().sessions(skip, LOCKED_PAGE);
+                if views.is_empty() {
+                    break;
+                }
+                skip += views.len();
+                for view in views.iter().filter(|view| filter.fits(view)) {
+                    if total >= offset && sessions.len() < limit {
+                        sessions.push(self.session(now, index, view, reveal));
+                    }
+                    total += 1;
+                }
+            }
         }
         Page { sessions, total, active: self.hub.active() }
     }

@@ -3,6 +3,7 @@
 mod process_harness;
 mod process_pod;
 mod process_verbs;
+mod process_view;
 
 use process_harness::{Options, Sidecar, answer, eventually, header, http, read_until, receive, request};
 use tokio::io::AsyncWriteExt;

@@ -22,6 +22,8 @@ pub struct Setup {
     app: SocketAddr,
     ip: IpAddr,
     next_hop: Option<String>,
+    clock_speed: u32,
+    admin_token: Option<String>,
 }
 
 /// A running sidecar.
@@ -33,7 +35,7 @@ pub struct Sidecar {
 impl Setup {
     /// A sidecar that runs `spec`, the YAML of a SessionPolicy's spec, before the app at `app`.
     pub fn new(spec: &str, app: SocketAddr) -> Setup {
-        Setup { policy: policy(spec), app, ip: LOOPBACK, next_hop: None }
+        Setup { policy: policy(spec), app, ip: LOOPBACK, next_hop: None, clock_speed: CLOCK_SPEED, admin_token: None }
     }
 
     /// Listens on this address instead of IPv4 loopback.
@@ -48,6 +50,18 @@ impl Setup {
         self
     }
 
+    /// Session time runs as fast as the clock of peers that have one of their own.
+    pub fn real_time(mut self) -> Setup {
+        self.clock_speed = 1;
+        self
+    }
+
+    /// Whoever has this token may act through the admin port.
+    pub fn admin_token(mut self, token: &str) -> Setup {
+        self.admin_token = Some(token.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Sidecar {
         let mut process = Process::start("sidecar", &binary(), |command, dir| {
@@ -57,9 +71,14 @@ impl Setup {
             command.arg("run").arg("--policy").arg(file);
             command.args(["--listen", &format!("udp:{any}"), "--listen", &format!("tcp:{any}")]);
             command.args(["--app-listen", &format!("udp:{any}"), "--app", &format!("udp:{}", self.app)]);
-            command.args(["--admin", "127.0.0.1:0", "--clock-speed", &CLOCK_SPEED.to_string()]);
+            command.args(["--admin", "127.0.0.1:0", "--clock-speed", &self.clock_speed.to_string()]);
             if let Some(next_hop) = &self.next_hop {
                 command.args(["--next-hop", next_hop]);
+            }
+            if let Some(token) = &self.admin_token {
+                let file = dir.join("token");
+                fs::write(&file, token).expect("the directory is ours");
+                command.arg("--admin-token-file").arg(file);
             }
         });
         let ready = eventually("the sidecar's ready line", START, || {
@@ -88,7 +107,12 @@ impl Sidecar {
 
     /// Its admin port.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.address("admin="))
+        Admin::new(self.admin_addr())
+    }
+
+    /// Where its admin port is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.address("admin=")
     }
 
     /// Ends it as an orchestrator would, and expects it to end cleanly.
@@ -111,7 +135,7 @@ fn policy(spec: &str) -> String {
 }
 
 /// `SIPWARDEN_SIDECAR`, or the release build beside the profile this test was built in.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let built = || {
         let test = env::current_exe().expect("a test knows its own path");
         let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");

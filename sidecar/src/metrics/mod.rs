@@ -7,8 +7,9 @@ mod policy;
 
 use std::time::Duration;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntGauge, Registry, TextEncoder};
-use sipwarden_session_timer::{Event, Leg, LimitKind};
+use sipwarden_session_timer::{Event, Leg, LimitKind, Limits};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 
@@ -108,6 +109,8 @@ impl Metrics {
     pub fn new() -> Metrics {
         let registry = Registry::new();
         let r = &registry;
+        let calls_limit = gauge(r, "sipwarden_calls_limit", "Calls tracked at once; others pass without a timer.");
+        calls_limit.set(i64::try_from(Limits::default().calls).unwrap_or(i64::MAX));
         Metrics {
             policy: PolicyMetrics::new(r),
             messages: Grid::new(
@@ -205,6 +208,11 @@ impl Metrics {
     /// A stream connection was opened (1) or closed (-1).
     pub fn connections(&self, change: i64) {
         self.connections.add(change);
+    }
+
+    /// Every metric as it is now.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// The text a scrape gets.
