@@ -16,6 +16,7 @@ use crate::challenge;
 use crate::client::{Order, Purpose, retry_after_s};
 use crate::media::Content;
 use crate::negotiation::{Conclusion, Offer};
+use crate::policy::LEAST_INTERVAL_S;
 use crate::session::{Ruling, Session};
 use crate::setup::contact_uri;
 use crate::{AppProbe, EndCause, EventKind, Leg, NoRefresh, RefreshMethod, SdpUnusable, Seconds, Time};
@@ -365,7 +366,8 @@ impl Session {
         let timers = ruling.timers();
         let wanted = if same_policy { self.timer?.interval_s } else { timers.session_expires_s() };
         let interval = wanted.max(timers.min_se_s()).max(self.highest_min_se);
-        let min_se = Some(self.highest_min_se).filter(|known| *known > 0);
+        // Without the header 90 s are meant (RFC 4028 §5), and a UAS may lower the interval to that.
+        let min_se = Some(self.highest_min_se.max(timers.min_se_s())).filter(|least| *least > LEAST_INTERVAL_S);
         Some(Offer { interval: Some(interval), refresher: Some(RefresherParam::Uac), min_se, uac_supports_timer: true })
     }
 
