@@ -14,8 +14,9 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use crate::plan::Outcome;
+use crate::refreshes::Refreshes;
 use crate::sock::Outbox;
-use crate::template::Messages;
+use crate::template::{Manners, Messages};
 use crate::wire::{self, Kind};
 
 /// How long a step waits before what it sent is sent again.
@@ -64,8 +65,8 @@ const BYES: usize = 2;
 const TRYING: usize = 0;
 const RINGING: usize = 1;
 const ANSWERS: usize = 2;
-/// Either phone's responses to BYE.
-const GONE: usize = 3;
+/// Either phone's responses to what the process under test sends of its own.
+const DONE: usize = 3;
 
 /// Every call in progress, and what is left of those that stand.
 pub(crate) struct Calls {
@@ -77,6 +78,7 @@ pub(crate) struct Calls {
     next_number: u64,
     held: Vec<Option<Held>>,
     hangups: Vec<Hangup>,
+    refreshes: Refreshes,
 }
 
 #[derive(Default)]
@@ -87,6 +89,8 @@ struct Call {
     hold: bool,
     interval_s: u32,
     sent: Option<Instant>,
+    /// When its 200 first reached the caller.
+    answered: Option<Instant>,
     head: Vec<u8>,
     ack: Vec<u8>,
     bye: Vec<u8>,
@@ -109,10 +113,10 @@ struct Resend {
 
 impl Calls {
     /// No calls yet, between a caller at `uac` and a callee at `uas`.
-    pub(crate) fn new(uac: SocketAddrV4, uas: SocketAddrV4) -> Self {
+    pub(crate) fn new(uac: SocketAddrV4, uas: SocketAddrV4, manners: Manners) -> Self {
         let slots = 1 << SLOT_BITS;
         Self {
-            messages: Messages::new(uac, uas),
+            messages: Messages::new(uac, uas, manners),
             queues: Queues::default(),
             slots: std::iter::repeat_with(Call::default).take(slots).collect(),
             free: (0..slots).rev().collect(),
@@ -120,6 +124,7 @@ impl Calls {
             next_number: 0,
             held: Vec::new(),
             hangups: Vec::new(),
+            refreshes: Refreshes::default(),
         }
     }
 
@@ -136,6 +141,11 @@ impl Calls {
     /// BYEs from outside so far, in the order they came, repeats included.
     pub(crate) fn hangups(&self) -> &[Hangup] {
         &self.hangups
+    }
+
+    /// Refreshes and probes from outside so far.
+    pub(crate) fn refreshes(&self) -> &Refreshes {
+        &self.refreshes
     }
 
     /// Begins a call; `false` when all slots are taken.
@@ -168,6 +178,12 @@ impl Calls {
                 self.release(slot);
             }
             (_, Kind::Bye, _) => self.bye(phone, message, serial, step, now),
+            (Phone::Uac, Kind::Update | Kind::Invite, _) => self.refresh(message, serial, now, outcome),
+            (Phone::Uac, Kind::Ack, _) => {}
+            (Phone::Uas, Kind::Options, _) => {
+                self.refreshes.probed();
+                self.queues.uas[DONE].push(|out| self.messages.done(out, message));
+            }
             (Phone::Uac, Kind::InviteResponse(status @ 300..), Step::Invited | Step::Answered)
             | (Phone::Uac, Kind::ByeResponse(status @ 300..), Step::Leaving) => {
                 outcome.refused(status);
@@ -250,6 +266,7 @@ impl Calls {
         let call = &mut slots[slot];
         if let Some(sent) = call.sent.take() {
             outcome.trip(now - sent);
+            call.answered = Some(now);
             messages.ack_and_bye(&mut call.ack, &mut call.bye, call.serial, response);
         }
         queues.uac[ACKS].push(|out| out.extend_from_slice(&call.ack));
@@ -260,7 +277,7 @@ impl Calls {
         if call.hold {
             let number = (call.serial >> SLOT_BITS) as usize;
             self.held.resize(self.held.len().max(number + 1), None);
-            self.held[number] = Some(Held { answered: now, interval_s: call.interval_s });
+            self.held[number] = Some(Held { answered: call.answered.unwrap_or(now), interval_s: call.interval_s });
             outcome.completed += 1;
             self.release(slot);
         } else {
@@ -278,6 +295,15 @@ impl Calls {
             Phone::Uac => &mut self.queues.uac,
             Phone::Uas => &mut self.queues.uas,
         };
-        queues[GONE].push(|out| self.messages.gone(out, bye));
+        queues[DONE].push(|out| self.messages.done(out, bye));
+    }
+
+    /// Answers a refresh of a held call.
+    fn refresh(&mut self, refresh: &[u8], serial: u64, now: Instant, outcome: &mut Outcome) {
+        let number = serial >> SLOT_BITS;
+        let held = self.held.get(number as usize).copied().flatten();
+        let (Some(held), Some(cseq)) = (held, wire::cseq(refresh)) else { return outcome.strays += 1 };
+        self.refreshes.refreshed(number, cseq, held.answered, now);
+        self.queues.uac[DONE].push(|out| self.messages.refreshed(out, refresh));
     }
 }

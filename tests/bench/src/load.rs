@@ -13,7 +13,9 @@ use nix::sys::time::TimeSpec;
 
 use crate::call::{Calls, Hangup, Held, Phone};
 use crate::plan::{Outcome, Plan};
+use crate::refreshes::Refreshes;
 use crate::sock::{self, BATCH_LEN, Inbox};
+use crate::template::Manners;
 
 /// How long calls in progress may take to end once no more are begun.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -38,13 +40,13 @@ struct Progress {
 }
 
 impl Phones {
-    /// Two phones on free loopback ports, not yet connected.
+    /// Two phones with these manners on free loopback ports, not yet connected.
     ///
     /// # Errors
     /// No socket to be had.
-    pub(crate) fn bind() -> Result<Self> {
+    pub(crate) fn bind(manners: Manners) -> Result<Self> {
         let (uac, uas) = (sock::bind(0)?, sock::bind(0)?);
-        let calls = Calls::new(sock::address(&uac)?, sock::address(&uas)?);
+        let calls = Calls::new(sock::address(&uac)?, sock::address(&uas)?, manners);
         Ok(Self { uac, uas, inbox: Inbox::new(), calls })
     }
 
@@ -73,6 +75,11 @@ impl Phones {
     /// BYEs from outside so far, repeats included.
     pub(crate) fn hangups(&self) -> &[Hangup] {
         self.calls.hangups()
+    }
+
+    /// Refreshes and probes from outside so far.
+    pub(crate) fn refreshes(&self) -> &Refreshes {
+        self.calls.refreshes()
     }
 
     /// Makes calls as `plan` says; `cpu` reads the CPU time of the process under test.
@@ -109,6 +116,20 @@ impl Phones {
                     break;
                 }
                 self.wait(deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what comes until `until`.
+    ///
+    /// # Errors
+    /// A socket that fails for good.
+    pub(crate) fn attend(&mut self, until: Instant) -> Result<()> {
+        let mut outcome = Outcome::new();
+        while Instant::now() < until {
+            if self.exchange(&mut outcome)? == 0 {
+                self.wait(until)?;
             }
         }
         Ok(())

@@ -10,6 +10,8 @@ mod memory;
 mod peers;
 mod plan;
 mod proc;
+mod refresh;
+mod refreshes;
 mod relay;
 mod report;
 mod rig;
@@ -74,6 +76,8 @@ enum Cmd {
     Held(held::Options),
     /// Sessions that end in the same second: every BYE, and how late.
     Expiry(expiry::Options),
+    /// Sessions that the sidecar refreshes for a callee without timers: CPU, lateness, spread, memory.
+    Refresh(refresh::Options),
     /// Everything with its defaults, as Markdown fit for the README.
     All,
 }
@@ -94,6 +98,7 @@ fn run(command: Cmd, setup: &Setup) -> Result<()> {
         Cmd::Memory(options) => memory::run(setup, &options)?,
         Cmd::Held(options) => held::run(setup, &options)?,
         Cmd::Expiry(options) => expiry::run(setup, &options)?,
+        Cmd::Refresh(options) => refresh::run(setup, &options)?,
         Cmd::All => return all(setup),
     };
     println!("{text}");
@@ -121,6 +126,7 @@ fn all(setup: &Setup) -> Result<()> {
         ("Memory per session", "memory"),
         ("Calls over held sessions", "held"),
         ("Sessions that end in the same second", "expiry"),
+        ("Sessions that the sidecar refreshes", "refresh"),
     ];
     println!("Made by `{}`.\n{}\n", command_line(), report::machine(setup.kamailio()));
     println!("{}", setup.description());

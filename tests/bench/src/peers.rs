@@ -23,13 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Lines of stderr shown of a process that failed.
 const LAST_LINES: usize = 10;
 
-const POLICY: &str = "apiVersion: sipwarden.dev/v1alpha1
-kind: SessionPolicy
-metadata: {name: bench}
-spec:
-  mode: Enforce
-  timers: {sessionExpires: 30m, minSE: 90s}
-";
+/// The sidecar's timers unless a benchmark names others.
+const TIMERS: &str = "{sessionExpires: 30m, minSE: 90s}";
 
 /// What stands between the two phones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -73,6 +68,9 @@ pub(crate) struct Setup {
     /// CPU of the process under test, the same for all.
     #[arg(long, global = true, default_value_t = 1)]
     tested_cpu: usize,
+    /// `timers` of the sidecar's policy, as YAML on one line.
+    #[arg(skip)]
+    timers: Option<String>,
 }
 
 impl Setup {
@@ -98,6 +96,11 @@ impl Setup {
     pub(crate) fn with_kamailio_allocator(&self, name: &str) -> Self {
         let allocator = self.kamailio_allocator.clone().unwrap_or_else(|| name.to_owned());
         Self { kamailio_allocator: Some(allocator), ..self.clone() }
+    }
+
+    /// The same, with these `timers` in the sidecar's policy: YAML on one line.
+    pub(crate) fn with_timers(&self, timers: String) -> Self {
+        Self { timers: Some(timers), ..self.clone() }
     }
 
     /// Kamailio's allocator.
@@ -166,7 +169,9 @@ impl Drop for Peer {
 
 fn sidecar_command(setup: &Setup, dir: &Path, uas: SocketAddrV4) -> Result<Command> {
     let policy = dir.join("policy.yaml");
-    std::fs::write(&policy, POLICY)?;
+    let timers = setup.timers.as_deref().unwrap_or(TIMERS);
+    let head = "apiVersion: sipwarden.dev/v1alpha1\nkind: SessionPolicy\nmetadata: {name: bench}";
+    std::fs::write(&policy, format!("{head}\nspec:\n  mode: Enforce\n  timers: {timers}\n"))?;
     let beside = std::env::current_exe()?.with_file_name("sipwarden-sidecar");
     let mut command = Command::new(setup.sidecar.as_ref().unwrap_or(&beside));
     command.arg("run").arg("--policy").arg(policy);

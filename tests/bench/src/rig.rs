@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use crate::load::Phones;
 use crate::peers::{Kind, Peer, Setup};
 use crate::plan::{Outcome, Plan};
+use crate::template::Manners;
 
 /// The phones and what stands between them.
 pub(crate) struct Rig {
@@ -18,7 +19,15 @@ impl Rig {
     /// # Errors
     /// No sockets, or a process that does not get ready.
     pub(crate) fn start(kind: Kind, setup: &Setup) -> Result<Self> {
-        let phones = Phones::bind()?;
+        Self::start_with(kind, setup, Manners::default())
+    }
+
+    /// The same, with phones of other manners.
+    ///
+    /// # Errors
+    /// No sockets, or a process that does not get ready.
+    pub(crate) fn start_with(kind: Kind, setup: &Setup, manners: Manners) -> Result<Self> {
+        let phones = Phones::bind(manners)?;
         let (uac, uas) = phones.addresses()?;
         let peer = Peer::start(kind, setup, uac, uas)?;
         phones.connect(peer.remote, peer.app)?;

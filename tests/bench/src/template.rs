@@ -1,6 +1,6 @@
 //! The messages of the simulated call, rendered once per run but for the holes that differ per call.
 //!
-//! One call is seven messages: INVITE, 100, 180, 200, ACK, BYE, 200. The caller's tag, the Call-ID and the branches all
+//! One call is seven messages: INVITE, 100, 180, 200, ACK, BYE, 200; held calls may be refreshed and probed besides. The caller's tag, the Call-ID and the branches all
 //! carry the call's serial, 16 hexadecimal digits, so messages of one kind have one length.
 
 use std::net::SocketAddrV4;
@@ -13,11 +13,35 @@ pub(crate) struct Messages {
     ack: Template,
     bye: Template,
     answer: Template,
+    /// What the caller's 200 to a refresh says of itself: behind UPDATE, and behind INVITE.
+    refreshed: [Vec<u8>; 2],
+}
+
+/// What the phones can do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manners {
+    /// The callee has neither session timers nor UPDATE.
+    pub(crate) callee_without_timers: bool,
+    /// The caller has no UPDATE.
+    pub(crate) caller_without_update: bool,
 }
 
 impl Messages {
     /// Messages between a caller at `uac` and a callee at `uas`.
-    pub(crate) fn new(uac: SocketAddrV4, uas: SocketAddrV4) -> Self {
+    pub(crate) fn new(uac: SocketAddrV4, uas: SocketAddrV4, manners: Manners) -> Self {
+        let allow = |update: bool| {
+            let update = if update { "UPDATE, " } else { "" };
+            format!("Allow: INVITE, ACK, CANCEL, BYE, {update}OPTIONS, INFO, REFER, NOTIFY\r\n")
+        };
+        let (caller_allow, callee_allow) =
+            (allow(!manners.caller_without_update), allow(!manners.callee_without_timers));
+        let callee_timers = if manners.callee_without_timers {
+            "Supported: replaces\r\n"
+        } else {
+            "Session-Expires: {2};refresher=uac\r\nRequire: timer\r\nSupported: timer, replaces\r\n"
+        };
+        let refreshed =
+            format!("Contact: <sip:caller@{uac}>\r\nRequire: timer\r\nSupported: timer, replaces\r\n{caller_allow}");
         let (caller_sdp, callee_sdp) = (sdp("caller", 40_000), sdp("callee", 42_000));
         let via =
             |kind: &str| format!("Via: SIP/2.0/UDP {uac};branch=z9hG4bK{kind}{{0}};rport\r\nMax-Forwards: 70\r\n");
@@ -35,8 +59,7 @@ impl Messages {
                 "INVITE sip:callee@{uas} SIP/2.0\r\n{}\
                  From: \"Caller\" <sip:caller@example.com>;tag=a{{0}}\r\nTo: \"Callee\" <sip:callee@example.com>\r\n\
                  Call-ID: {{0}}@example.com\r\nCSeq: 1 INVITE\r\nContact: <sip:caller@{uac}>\r\n\
-                 Session-Expires: {{1}}\r\nMin-SE: 90\r\nSupported: timer, replaces\r\n\
-                 Allow: INVITE, ACK, CANCEL, BYE, UPDATE, OPTIONS, INFO, REFER, NOTIFY\r\n\
+                 Session-Expires: {{1}}\r\nMin-SE: 90\r\nSupported: timer, replaces\r\n{caller_allow}\
                  User-Agent: sipwarden-bench\r\nContent-Type: application/sdp\r\n\
                  Content-Length: {}\r\n\r\n{caller_sdp}",
                 via("inv"),
@@ -45,12 +68,18 @@ impl Messages {
             ack: Template::new(&in_dialog("ACK", 1)),
             bye: Template::new(&in_dialog("BYE", 2)),
             answer: Template::new(&format!(
-                "SIP/2.0 200 OK\r\n{{0}};tag=b{{1}}\r\nContact: <sip:callee@{uas}>\r\n\
-                 Session-Expires: {{2}};refresher=uac\r\nRequire: timer\r\nSupported: timer, replaces\r\n\
-                 Allow: INVITE, ACK, CANCEL, BYE, UPDATE, OPTIONS, INFO, REFER, NOTIFY\r\n\
+                "SIP/2.0 200 OK\r\n{{0}};tag=b{{1}}\r\nContact: <sip:callee@{uas}>\r\n{callee_timers}{callee_allow}\
                  Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{callee_sdp}",
                 callee_sdp.len()
             )),
+            refreshed: [
+                format!("{refreshed}Content-Length: 0\r\n\r\n"),
+                format!(
+                    "{refreshed}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{caller_sdp}",
+                    caller_sdp.len()
+                ),
+            ]
+            .map(String::into_bytes),
         }
     }
 
@@ -84,11 +113,20 @@ impl Messages {
         self.answer.render(out, &[head, &hex(serial), interval_s.to_string().as_bytes()]);
     }
 
-    /// 200 to a BYE.
-    pub(crate) fn gone(&self, out: &mut Vec<u8>, bye: &[u8]) {
+    /// 200 to a BYE or an OPTIONS.
+    pub(crate) fn done(&self, out: &mut Vec<u8>, request: &[u8]) {
         out.extend_from_slice(b"SIP/2.0 200 OK\r\n");
-        wire::response_head(bye, out);
+        wire::response_head(request, out);
         out.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    /// The caller's 200 to a refresh: it takes the interval, and leaves the refreshing to who began it.
+    pub(crate) fn refreshed(&self, out: &mut Vec<u8>, refresh: &[u8]) {
+        let [update, invite] = &self.refreshed;
+        let rest = if wire::kind(refresh) == wire::Kind::Invite { invite } else { update };
+        out.extend_from_slice(b"SIP/2.0 200 OK\r\n");
+        wire::response_head(refresh, out);
+        append(out, &[b"\r\n", wire::session_expires_line(refresh), rest]);
     }
 }
 
@@ -138,7 +176,39 @@ mod tests {
     use super::*;
 
     fn messages() -> Messages {
-        Messages::new("127.0.0.1:5060".parse().unwrap(), "127.0.0.1:5070".parse().unwrap())
+        messages_of(Manners::default())
+    }
+
+    fn messages_of(manners: Manners) -> Messages {
+        Messages::new("127.0.0.1:5060".parse().unwrap(), "127.0.0.1:5070".parse().unwrap(), manners)
+    }
+
+    #[test]
+    fn a_callee_without_timers_answers_nothing_of_them() {
+        for (callee_without_timers, speaks) in [(false, true), (true, false)] {
+            let mut answer = Vec::new();
+            let manners = Manners { callee_without_timers, ..Manners::default() };
+            messages_of(manners).answer(&mut answer, b"To: <sip:callee@example.com>", 1, 90);
+            let text = String::from_utf8(answer).unwrap();
+            assert_eq!(text.contains("timer"), speaks, "{text}");
+            assert_eq!(text.contains("Session-Expires: 90;refresher=uac\r\n"), speaks, "{text}");
+            assert_eq!(text.contains("UPDATE"), speaks, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_answered_with_its_own_interval_and_a_body_where_it_has_one() {
+        for (method, body) in [("UPDATE", false), ("INVITE", true)] {
+            let refresh = format!(
+                "{method} sip:a SIP/2.0\r\nVia: 1\r\nTo: <sip:b>;tag=1\r\nCSeq: 7 {method}\r\n\
+                 Session-Expires: 90;refresher=uac\r\n\r\n"
+            );
+            let mut answer = Vec::new();
+            messages().refreshed(&mut answer, refresh.as_bytes());
+            let text = String::from_utf8(answer).unwrap();
+            assert!(text.contains("tag=1\r\nSession-Expires: 90;refresher=uac\r\nContact: "), "{text}");
+            assert_eq!(text.ends_with("a=sendrecv\r\n"), body, "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Invite,
     Ack,
     Bye,
+    Update,
+    Options,
     /// Response to an INVITE, with its status code.
     InviteResponse(u16),
     /// Response to a BYE, with its status code.
@@ -35,9 +37,17 @@ pub(crate) fn kind(message: &[u8]) -> Kind {
         [b'I', b'N', b'V', ..] => Kind::Invite,
         [b'A', b'C', b'K', ..] => Kind::Ack,
         [b'B', b'Y', b'E', ..] => Kind::Bye,
+        [b'U', b'P', b'D', ..] => Kind::Update,
+        [b'O', b'P', b'T', ..] => Kind::Options,
         [b'S', b'I', b'P', b'/', ..] => response_kind(message).unwrap_or(Kind::Other),
         _ => Kind::Other,
     }
+}
+
+/// The number in the CSeq.
+pub(crate) fn cseq(message: &[u8]) -> Option<u32> {
+    let value = message.get(CSEQ.find(message)? + CSEQ.needle().len()..)?;
+    std::str::from_utf8(&value[..memchr::memchr(b' ', value)?]).ok()?.parse().ok()
 }
 
 /// Appends what a response copies from its request: Via, Record-Route, From, Call-ID, CSeq and, last and without its
@@ -73,7 +83,16 @@ pub(crate) fn route_lines(response: &[u8]) -> Vec<u8> {
 
 /// The To line with its line end; empty when there is none.
 pub(crate) fn to_line(message: &[u8]) -> &[u8] {
-    header_lines(message).find(|line| named(line, b"To:")).unwrap_or_default()
+    line(message, b"To:")
+}
+
+/// The Session-Expires line with its line end; empty when there is none.
+pub(crate) fn session_expires_line(message: &[u8]) -> &[u8] {
+    line(message, b"Session-Expires:")
+}
+
+fn line<'a>(message: &'a [u8], name: &[u8]) -> &'a [u8] {
+    header_lines(message).find(|line| named(line, name)).unwrap_or_default()
 }
 
 fn response_kind(message: &[u8]) -> Option<Kind> {
@@ -111,7 +130,15 @@ mod tests {
         assert_eq!(kind(b"BYE sip:a SIP/2.0\r\n\r\n"), Kind::Bye);
         assert_eq!(kind(b"SIP/2.0 422 Small\r\nCSeq: 1 INVITE\r\n\r\n"), Kind::InviteResponse(422));
         assert_eq!(kind(b"SIP/2.0 200 OK\r\nCSeq: 2 BYE\r\n\r\n"), Kind::ByeResponse(200));
-        assert_eq!(kind(b"OPTIONS sip:a SIP/2.0\r\n\r\n"), Kind::Other);
+        assert_eq!(kind(b"OPTIONS sip:a SIP/2.0\r\n\r\n"), Kind::Options);
+        assert_eq!(kind(b"INFO sip:a SIP/2.0\r\n\r\n"), Kind::Other);
+    }
+
+    #[test]
+    fn number_and_interval_of_a_refresh_are_found() {
+        let update = b"UPDATE sip:a SIP/2.0\r\nCSeq: 12 UPDATE\r\nSession-Expires: 90;refresher=uac\r\n\r\n";
+        assert_eq!(cseq(update), Some(12));
+        assert_eq!(session_expires_line(update), b"Session-Expires: 90;refresher=uac\r\n");
     }
 
     #[test]
