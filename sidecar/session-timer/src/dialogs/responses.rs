@@ -104,7 +104,14 @@ impl Dialogs {
             None => {
                 let setups = &self.calls[call as usize].setups;
                 let of_caller = |setup: &&Setup| setup.from == requester && setup.caller.tag() == answer.from_tag;
-                let number = |setup: &&Setup| setup.numbers.came_as(answer.cseq).is_some();
+                // Another setup's shift would give the number a meaning too.
+                let number = |setup: &&Setup| match answer.method {
+                    Method::Invite | Method::Cancel => {
+                        setup.numbers.came_as(answer.cseq) == Some(setup.cseq)
+                            || setup.retried_from(requester, answer.from_tag, answer.cseq)
+                    }
+                    _ => setup.numbers.came_as(answer.cseq).is_some(),
+                };
                 let fitting = setups.iter().rev().filter(of_caller).find(number);
                 fitting.or(setups.iter().rev().find(of_caller)).map(|setup| setup.numbers)
             }
@@ -316,13 +323,13 @@ impl Dialogs {
 
     fn establish(&mut self, now: Time, slot: u32, caller: Leg, (conclusion, timer): (Concluded, Option<Timer>)) {
         let session = &mut self.sessions[slot as usize];
+        if session.acting.is_some() {
+            session.tell(now, EventKind::ActsForApp, &mut self.actions);
+        }
         note_conclusion(session, now, caller, conclusion, &mut self.actions);
         session.timer = timer;
         let (interval, refresher) = timer.map_or((None, None), |timer| (Some(timer.interval_s), Some(timer.refresher)));
         session.tell(now, EventKind::Established { interval, refresher }, &mut self.actions);
-        if session.acting.is_some() {
-            session.tell(now, EventKind::ActsForApp, &mut self.actions);
-        }
         self.plan(slot);
         self.schedule_session(slot);
     }
