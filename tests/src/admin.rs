@@ -30,6 +30,11 @@ impl Admin {
         Admin { addr }
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// All sessions, those that ended lately included.
     pub fn sessions(&self) -> Vec<Session> {
         let body = self.body("/sessions");

@@ -17,7 +17,7 @@ const SYSTEM: &str = "sipwarden-system";
 /// For what the API server takes up a moment after it was told.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Where the definitions of ServiceMonitor and PodMonitor come from.
+/// Where the definitions of ServiceMonitor, PodMonitor and PrometheusRule come from.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.91.0";
 
 /// One API server for all tests; each works with revisions and namespaces of its own.
@@ -106,6 +106,8 @@ fn every_object_of_every_case_is_valid() {
         "NetworkPolicy",
         "PodMonitor",
         "ServiceMonitor",
+        "PrometheusRule",
+        "ConfigMap",
         "MutatingAdmissionPolicy",
         "ValidatingAdmissionPolicy",
     ] {
@@ -118,7 +120,7 @@ fn install_monitoring_definitions(api: &Cluster) {
     let output = Command::new("go").args(["mod", "download", "-json", PROMETHEUS_OPERATOR]).output().expect("go runs");
     let module: Value = serde_json::from_slice(&output.stdout).expect("go mod download prints JSON");
     let directory = module["Dir"].as_str().unwrap_or_else(|| panic!("{module}"));
-    for kind in ["servicemonitors", "podmonitors"] {
+    for kind in ["servicemonitors", "podmonitors", "prometheusrules"] {
         let file = format!("{directory}/example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml");
         kubectl(api, &["apply", "--server-side", "--filename", &file]);
         let served = || api.kubectl(&["get", &format!("{kind}.monitoring.coreos.com")]).ok();

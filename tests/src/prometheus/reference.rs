@@ -1,0 +1,86 @@
+//! METRICS.md: every metric with its type, its labels and all values they can have, from the registries themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sipwarden_operator::state::State;
+use sipwarden_operator::{certs, webhook};
+use sipwarden_sidecar::metrics::{Metrics, PolicyFacts};
+
+use super::exposition::{Family, families};
+
+const INTRODUCTION: &str = include_str!("metrics.md");
+
+/// The one metric whose labels are not closed: one series of it exists at a time.
+pub const OPEN: &str = "sipwarden_policy_info";
+
+/// Where the reference is.
+pub fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md")
+}
+
+/// What METRICS.md has to say.
+pub fn render() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for (title, families) in [("Sidecar", sidecar()), ("Operator", operator())] {
+        let _ = write!(text, "\n## {title}\n\n| metric | type | labels | |\n|---|---|---|---|\n");
+        for family in families {
+            let Family { name, kind, help, .. } = &family;
+            let _ = writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels(&family));
+        }
+    }
+    text
+}
+
+/// How METRICS.md has sidecars scraped.
+pub fn scrape_config() -> Value {
+    let config = INTRODUCTION.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let config: Value = serde_saphyr::from_str(config.expect("an example")).expect("YAML");
+    config["scrape_configs"][0].clone()
+}
+
+/// What a sidecar tells.
+pub fn sidecar() -> Vec<Family> {
+    let metrics = Metrics::new();
+    let (hash, since) = ("0123456789abcdef", Instant::now());
+    let facts = PolicyFacts { name: "carrier", generation: 3, hash, mode: "Enforce", source: "File", since };
+    metrics.policy.in_force(facts);
+    families(&metrics.render(0))
+}
+
+/// What an operator tells that has asked its API server everything it ever does.
+pub fn operator() -> Vec<Family> {
+    families(&operator_text())
+}
+
+/// The same as a scrape gets it.
+pub fn operator_text() -> String {
+    let metrics = sipwarden_operator::metrics::Metrics::new().expect("names are good and different");
+    webhook::Metrics::new(metrics.registry()).expect("names are good and different");
+    certs::Metrics::new(metrics.registry()).expect("names are good and different");
+    for verb in ["watch", "read", "patch", "create", "update", "delete", "other"] {
+        for status in [200, 302, 404, 409, 429, 403, 500] {
+            metrics.api_request(verb, status.try_into().ok());
+        }
+        metrics.api_request(verb, None);
+    }
+    metrics.render(&State::new("default"), Duration::ZERO).expect("metrics are text")
+}
+
+fn labels(family: &Family) -> String {
+    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, value) in family.series.iter().flatten() {
+        values.entry(name).or_default().insert(value);
+    }
+    let shown = values.iter().map(|(name, values)| {
+        if family.name == OPEN {
+            return format!("`{name}`");
+        }
+        let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+        format!("`{name}`: {}", values.join(", "))
+    });
+    shown.collect::<Vec<_>>().join("; ")
+}
