@@ -375,8 +375,8 @@ impl Acting {
             (Method::Invite, Method::Invite) => true,
             // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
             (Method::Update, Method::Update) => from == Leg::Local,
-            // Our offer waits for its answer there.
-            (Method::Invite, Method::Update) => from == Leg::Local && offers,
+            // Our offer waits for its answer: neither side may make another before.
+            (Method::Invite, Method::Update) => offers,
             _ => false,
         }
     }

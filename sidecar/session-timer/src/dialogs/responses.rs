@@ -147,8 +147,14 @@ impl Dialogs {
                 self.end(now, slot, EndCause::Response(status));
             }
         }
-        if method == Method::Invite {
+        if method == Method::Invite && self.is_setup(call, answer) {
             return self.setup_answered(now, message, call, Some(slot), answer, edits);
+        }
+        // A late copy of a 2xx to what others have followed: the application is told of no timer by it either.
+        let acts = self.sessions[slot as usize].acting.is_some();
+        if acts && answer.by == Leg::Remote && matches!((method, status), (Method::Invite | Method::Update, 200..300)) {
+            edits.remove_header(message, HeaderName::SessionExpires);
+            edits.remove_token(message, HeaderName::Require, "timer");
         }
         None
     }
