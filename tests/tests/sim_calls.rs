@@ -1,11 +1,12 @@
 //! Calls through the sidecar in virtual time, without loss unless a test cuts a link: what each side gets to see, and
 //! how each call ends. The invariants and the reference model of the simulator judge every step as well.
 
-use sipwarden_session_timer::{EndCause, Leg, Mode, Policy, SessionState, SessionView, Timers};
+use sipwarden_session_timer::{EndCause, Leg, Mode, Policy, SessionState, SessionView};
 use sipwarden_tests::sim::agent::{Act, Habits};
 use sipwarden_tests::sim::dialog::Ending;
 use sipwarden_tests::sim::link::Link;
 use sipwarden_tests::sim::message::Sip;
+use sipwarden_tests::sim::plan::proxy_only;
 use sipwarden_tests::sim::timer::{Role, Wishes};
 use sipwarden_tests::sim::trace::{self, Crossing};
 use sipwarden_tests::sim::{Call, Parties, Setup, World};
@@ -13,7 +14,7 @@ use sipwarden_tests::sim::{Call, Parties, Setup, World};
 const SECOND: u64 = 1_000;
 
 fn enforce(interval: u32, min_se: u32) -> Policy {
-    let timers = Timers::new(interval, min_se, 7200).expect("a valid policy");
+    let timers = proxy_only(interval, min_se);
     Policy { name: "test".into(), mode: Mode::Enforce, timers, rules: Vec::new() }
 }
 

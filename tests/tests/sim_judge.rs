@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use sipwarden_session_timer::{Leg, Margin, Mode, Policy, Timers};
+use sipwarden_session_timer::{Leg, Margin, Mode, Policy, RefreshMethod, RefresherPreference};
 use sipwarden_tests::sim::agent::{Act, Habits};
 use sipwarden_tests::sim::message::Sip;
+use sipwarden_tests::sim::plan::proxy_only;
+use sipwarden_tests::sim::stage::{enforce, native, standing_in};
 use sipwarden_tests::sim::timer::Wishes;
 use sipwarden_tests::sim::{Call, Setup, Tamper, World};
 
 fn policy() -> Policy {
-    let timers = Timers::new(600, 120, 7200).expect("a valid policy");
+    let timers = proxy_only(600, 120);
     Policy { name: "test".into(), mode: Mode::Enforce, timers, rules: Vec::new() }
 }
 
@@ -54,7 +56,7 @@ fn a_model_of_another_policy_disagrees() {
         world.reference.set_policy(Arc::new(policy));
         world.finish(10_000).expect_err("nobody noticed")
     };
-    let complaint = other(|policy| policy.timers = Timers::new(600, 90, 7200).expect("valid"));
+    let complaint = other(|policy| policy.timers = proxy_only(600, 90));
     assert!(complaint.contains("Answered(422)"), "{complaint}");
     let complaint = other(|policy| policy.timers.margin = Margin::Fixed(5));
     assert!(complaint.contains("its timer is"), "{complaint}");
@@ -165,4 +167,88 @@ fn a_bye_without_its_route_is_noticed() {
     });
     let complaint = world.finish(10_000).expect_err("nobody noticed");
     assert!(complaint.contains("without its Route"), "{complaint}");
+}
+
+/// What is said of a sidecar that stands in for a caller without timers, and whose packets `tamper` changes.
+fn complaint_of_acting(method: RefreshMethod, tamper: Tamper) -> String {
+    let mut timers = standing_in(120, 90);
+    timers.refresher = RefresherPreference::Local;
+    timers.refresh_method = method;
+    let mut world = World::new(Setup::perfect(enforce(timers)));
+    let callee = Habits { asks_for: vec![200], ..native(90) };
+    let parties = world.call(Call::between(Leg::Local, Habits::plain(), callee));
+    world.act(parties.uac, 150_000, Act::Info);
+    world.act(parties.uac, 300_000, Act::Vanish);
+    world.tamper = Some(tamper);
+    world.finish(10_000).expect_err("nobody noticed")
+}
+
+#[test]
+fn a_refresh_of_other_media_than_are_in_force_is_noticed() {
+    let complaint = complaint_of_acting(RefreshMethod::ReInvite, |sip| {
+        if sip.list("Via").len() == 1 && sip.method() == Some("INVITE") {
+            sip.body = sip.body.replace("RTP/AVP 0", "RTP/AVP 0 8");
+        }
+        true
+    });
+    assert!(complaint.contains("is in force"), "{complaint}");
+}
+
+#[test]
+fn a_number_that_is_used_twice_is_noticed() {
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| {
+        if sip.method() == Some("INFO") {
+            let number = sip.cseq().0 - 1;
+            replace(sip, "CSeq", &format!("{number} INFO"));
+        }
+        true
+    });
+    assert!(complaint.contains("has left before"), "{complaint}");
+}
+
+#[test]
+fn an_answer_with_the_number_it_left_with_is_noticed() {
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| {
+        if sip.status() == Some(200) && sip.cseq().1 == "INFO" {
+            let number = sip.cseq().0 + 1;
+            replace(sip, "CSeq", &format!("{number} INFO"));
+        }
+        true
+    });
+    assert!(complaint.contains("and left as"), "{complaint}");
+}
+
+#[test]
+fn a_422_that_is_not_answered_and_a_timer_the_app_is_told_of_are_noticed() {
+    let complaint =
+        complaint_of_acting(RefreshMethod::Update, |sip| sip.method() != Some("INVITE") || sip.get("Min-SE").is_none());
+    assert!(complaint.contains("packets left"), "{complaint}");
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| {
+        if sip.status() == Some(200) && sip.cseq().1 == "INVITE" {
+            sip.push("Session-Expires", "200;refresher=uac");
+        }
+        true
+    });
+    assert!(complaint.contains("told of a timer"), "{complaint}");
+}
+
+#[test]
+fn a_refresh_without_a_question_and_one_that_never_comes_are_noticed() {
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| sip.method() != Some("OPTIONS"));
+    assert!(complaint.contains("was to be refreshed"), "{complaint}");
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| {
+        if sip.method() == Some("UPDATE") {
+            remove(sip, "Session-Expires");
+        }
+        true
+    });
+    assert!(complaint.contains("no refresh"), "{complaint}");
+}
+
+#[test]
+fn one_bye_for_a_call_whose_app_is_gone_is_noticed() {
+    let complaint = complaint_of_acting(RefreshMethod::Update, |sip| {
+        sip.method() != Some("BYE") || sip.tag("To") != Some("uac1-c")
+    });
+    assert!(complaint.contains("BYEs left"), "{complaint}");
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::dialog::{Dialog, Ending};
+use super::media::{Change, Media};
 use super::message::{Sip, Style};
 use super::rng::Rng;
 use super::timer::{self, SessionExpires, Wishes};
@@ -21,6 +22,12 @@ pub enum Act {
     TimerOff,
     /// Hold or resume by re-INVITE.
     Hold,
+    /// Hold or resume by UPDATE.
+    HoldByUpdate,
+    /// A re-INVITE without an offer.
+    AskForOffer,
+    /// Fax instead of voice, by re-INVITE.
+    Fax,
     Info,
     HangUp,
     /// Receives and sends nothing any more.
@@ -29,13 +36,43 @@ pub enum Act {
     Forget,
 }
 
+/// An answer an agent gives instead of what it would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canned {
+    /// Of an in-dialog request.
+    pub method: &'static str,
+    /// 0: none at all. 401: until the request brings an Authorization. 422: with a Min-SE of 900.
+    pub status: u16,
+    pub retry_after: Option<u32>,
+    /// How many times; then it does what it would.
+    pub times: u32,
+}
+
 /// What kind of agent it is.
 #[derive(Clone, Debug)]
 pub struct Habits {
     /// `None`: has never heard of RFC 4028.
     pub timer: Option<Wishes>,
-    /// Allows UPDATE, and refreshes with it.
+    /// Takes UPDATE, and refreshes with it.
     pub update: bool,
+    /// Sends UPDATE even to who does not take it.
+    pub stubborn: bool,
+    /// Sends Allow.
+    pub allows: bool,
+    /// Its INVITE has no offer.
+    pub late_offer: bool,
+    /// Its reliable 183 describes media.
+    pub early_media: bool,
+    /// Its media is bound to keys of one round (DTLS-SRTP).
+    pub secured: bool,
+    /// Raises the version of its description with every answer.
+    pub restless: bool,
+    /// Takes T.38.
+    pub fax: bool,
+    /// In-dialog requests it answers otherwise, the first that fits.
+    pub script: Vec<Canned>,
+    /// Its first calls are refused with 422 and these, whatever they ask for: hops that each want more.
+    pub asks_for: Vec<u32>,
     /// Does 100rel: as a callee, its 183 is reliable.
     pub reliable_provisional: bool,
     /// How long it rings, in milliseconds.
@@ -61,6 +98,10 @@ pub struct Agent {
     pub call_id: String,
     pub habits: Habits,
     pub vanished: bool,
+    /// It hung up for want of a refresh.
+    pub gave_up: bool,
+    /// When it vanished or lost its memory.
+    pub gone_at: Option<u64>,
     pub dialogs: Vec<Dialog>,
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
@@ -91,6 +132,8 @@ impl Agent {
             call_id,
             habits,
             vanished: false,
+            gave_up: false,
+            gone_at: None,
             dialogs: Vec::new(),
             clients: Vec::new(),
             servers: Vec::new(),
@@ -123,6 +166,7 @@ impl Agent {
         for index in 0..self.dialogs.len() {
             let dialog = &self.dialogs[index];
             if dialog.gives_up_at <= now {
+                self.gave_up |= dialog.is_live();
                 self.hang_up(now, index, out);
             } else if dialog.refresh_at <= now {
                 self.refresh(now, index, out);
@@ -152,6 +196,14 @@ impl Agent {
         !self.vanished && self.dialogs.iter().any(Dialog::is_live)
     }
 
+    /// May its call end without its doing: it is gone, or refuses what keeps a call alive?
+    pub fn is_unwell(&self) -> bool {
+        let refuses = |canned: &Canned| {
+            matches!(canned.status, 0 | 401 | 408 | 481) || (canned.times > 10 && !matches!(canned.status, 405 | 501))
+        };
+        self.gone_at.is_some() || self.habits.script.iter().any(refuses)
+    }
+
     /// Does `act` now, or in a second when something stands in its way.
     pub fn act(&mut self, now: u64, act: Act, out: &mut Vec<Sent>) {
         let live = self.dialogs.iter().position(Dialog::is_live);
@@ -159,11 +211,18 @@ impl Agent {
         match (act, live) {
             // Whoever says goodbye stays until it is heard: nobody else could say it again.
             (Act::Vanish | Act::Forget, _) if says_bye => self.acts.push((now + 1_000, act)),
-            (Act::Call, _) => self.call(now, None, out),
+            (Act::Call, _) => {
+                self.cancelled = false;
+                self.call(now, None, out);
+            }
             (Act::Answer, _) => self.answer_call(now, out),
             (Act::Cancel, _) => self.cancel(now, out),
-            (Act::Vanish, _) => self.vanished = true,
+            (Act::Vanish, _) => {
+                self.vanished = true;
+                self.gone_at.get_or_insert(now);
+            }
             (Act::Forget, _) => {
+                self.gone_at.get_or_insert(now);
                 self.dialogs.iter_mut().for_each(|dialog| dialog.finish(Ending::Forgotten));
                 (self.clients, self.servers, self.acts) = Default::default();
             }
@@ -181,12 +240,18 @@ impl Agent {
             (Act::Refresh, Some(index)) => self.refresh(now, index, out),
             (Act::TimerOff, Some(index)) => {
                 let method = self.refresh_method(index);
-                self.renegotiate(now, index, method, Purpose::Refresh, None, out);
+                self.renegotiate(now, index, (method, Change::Nothing), Purpose::Refresh, None, out);
             }
-            (Act::Hold, Some(index)) => {
-                self.dialogs[index].held ^= true;
+            (Act::HoldByUpdate, Some(index)) if !self.dialogs[index].takes_update => {}
+            (Act::Hold | Act::HoldByUpdate | Act::Fax | Act::AskForOffer, Some(index)) => {
+                let change = match act {
+                    Act::Fax => Change::Fax,
+                    Act::AskForOffer => Change::Nothing,
+                    _ => Change::Hold,
+                };
+                let method = if act == Act::HoldByUpdate { "UPDATE" } else { "INVITE" };
                 let header = self.asked_again(index);
-                self.renegotiate(now, index, "INVITE", Purpose::Change, header, out);
+                self.renegotiate(now, index, (method, change), Purpose::Change(act), header, out);
             }
         }
     }
@@ -216,7 +281,10 @@ impl Agent {
             invite.headers.retain(|line| line.name != "session-expires");
             invite.push("Session-Expires", odd);
         }
-        invite.body = "v=0\r\no=caller 1 1 IN IP4 192.0.2.99\r\ns=-\r\n".into();
+        if !self.habits.late_offer {
+            let opening = self.media("c").offer(Change::Nothing);
+            invite.describe_media(&opening);
+        }
         self.furnish(&mut invite);
         self.send(now, invite, Purpose::Setup, None, out);
     }
@@ -242,11 +310,22 @@ impl Agent {
         }
         self.dialogs[index].refresh_at = u64::MAX;
         let (method, header) = (self.refresh_method(index), self.asked_again(index));
-        self.renegotiate(now, index, method, Purpose::Refresh, header, out);
+        self.renegotiate(now, index, (method, Change::Nothing), Purpose::Refresh, header, out);
+    }
+
+    /// Descriptions of a dialog it begins with that letter.
+    pub(super) fn media(&self, role: &str) -> Media {
+        let mut media = Media::new(&format!("{}-{role}", self.name), self.habits.secured);
+        media.restless = self.habits.restless;
+        media
     }
 
     fn refresh_method(&self, index: usize) -> &'static str {
-        if self.habits.update && self.dialogs[index].takes_update { "UPDATE" } else { "INVITE" }
+        if self.habits.update && (self.habits.stubborn || self.dialogs[index].takes_update) {
+            "UPDATE"
+        } else {
+            "INVITE"
+        }
     }
 
     fn asked_again(&mut self, index: usize) -> Option<SessionExpires> {
@@ -260,7 +339,7 @@ impl Agent {
         &mut self,
         now: u64,
         index: usize,
-        method: &str,
+        (method, change): (&str, Change),
         purpose: Purpose,
         header: Option<SessionExpires>,
         out: &mut Vec<Sent>,
@@ -276,8 +355,10 @@ impl Agent {
                 request.push("Min-SE", &least.to_string());
             }
         }
-        if method == "INVITE" {
-            request.body = self.dialogs[index].sdp(purpose == Purpose::Change);
+        let asks = purpose == Purpose::Change(Act::AskForOffer);
+        if !asks && (method == "INVITE" || change != Change::Nothing) {
+            let offer = self.dialogs[index].media.offer(change);
+            request.describe_media(&offer);
         }
         self.send(now, request, purpose, Some(index), out);
     }
@@ -285,7 +366,7 @@ impl Agent {
     /// A transaction of ours, or one we answer, forbids another offer now (RFC 3261 §14.1).
     pub(super) fn is_busy(&self, index: usize) -> bool {
         let open = |client: &&Client| client.dialog == Some(index) && client.is_open();
-        let negotiates = |client: &Client| matches!(client.purpose, Purpose::Refresh | Purpose::Change);
+        let negotiates = |client: &Client| matches!(client.purpose, Purpose::Refresh | Purpose::Change(_));
         self.clients.iter().filter(open).any(negotiates) || self.awaits_ack(index)
     }
 
@@ -326,8 +407,10 @@ impl Agent {
         let reliable = self.habits.reliable_provisional.then_some("100rel");
         let supported: Vec<&str> = ["replaces"].into_iter().chain(timer).chain(reliable).collect();
         message.push("Supported", &supported.join(if self.habits.style.spaced { " , " } else { "," }));
-        let update = if self.habits.update { ", UPDATE" } else { "" };
-        message.push("Allow", &format!("INVITE, ACK, BYE, CANCEL, INFO, PRACK{update}"));
+        if self.habits.allows {
+            let update = if self.habits.update { ", UPDATE" } else { "" };
+            message.push("Allow", &format!("INVITE, ACK, BYE, CANCEL, INFO, PRACK{update}"));
+        }
     }
 
     pub(super) fn send(

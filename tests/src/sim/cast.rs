@@ -6,7 +6,7 @@ use sipwarden_session_timer::Leg;
 
 use super::agent::{Act, Agent, Habits};
 use super::proxy::Proxy;
-use super::{APP, World, addr, side};
+use super::{World, addr};
 
 /// Who calls whom. More than one callee: behind a forking proxy.
 #[derive(Clone, Debug)]
@@ -76,7 +76,9 @@ impl World {
             })
             .collect();
         let target = match (to, forks) {
-            (Leg::Local, _) => addr(APP),
+            (Leg::Local, _) if self.sidecars.len() > 1 => self.sidecars[0].side(Leg::Remote),
+            (Leg::Remote, _) if self.sidecars.len() > 1 => self.sidecars[1].side(Leg::Remote),
+            (Leg::Local, _) => self.sidecars[0].app(),
             (Leg::Remote, false) => self.agent(callees[0]).addr,
             (Leg::Remote, true) => SocketAddr::new(addr("198.51.100.1:0").ip(), 6000 + number as u16),
         };
@@ -85,8 +87,12 @@ impl World {
             self.nodes.push(Node::Proxy(Box::new(Proxy::new(target, call_id, targets, call.proxy_cancels))));
         }
         let transport = if call.tcp && to == Leg::Remote && !forks { ";transport=tcp" } else { "" };
+        let outbound = match (call.caller, self.sidecars.get(1)) {
+            (Leg::Remote, Some(other)) => other.side(Leg::Local),
+            (leg, _) => self.sidecars[0].side(leg),
+        };
         let agent = self.agent_mut(uac);
-        agent.outbound = (addr(side(call.caller)), format!("sip:callee@{target}{transport}"));
+        agent.outbound = (outbound, format!("sip:callee@{target}{transport}"));
         agent.acts.push((call.starts_ms, Act::Call));
         Parties { uac, callees }
     }
@@ -115,9 +121,11 @@ impl World {
         behind_proxy: Option<u16>,
     ) -> usize {
         let port = 10_000 + self.nodes.len() as u16;
+        let app = self.sidecars[0].app();
         let at = match (leg, behind_proxy) {
-            (Leg::Local, None) => addr(APP),
-            (Leg::Local, Some(_)) => SocketAddr::new(addr(APP).ip(), port),
+            (Leg::Local, None) => app,
+            (Leg::Local, Some(_)) => SocketAddr::new(app.ip(), port),
+            (Leg::Remote, _) if self.sidecars.len() > 1 => self.sidecars[1].app(),
             (Leg::Remote, _) => SocketAddr::new(addr("192.0.2.77:0").ip(), port),
         };
         let mut agent = Agent::new(name, at, call_id.to_owned(), habits, self.rng.fork());

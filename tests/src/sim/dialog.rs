@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::media::Media;
 use super::message::{Sip, address_of, bracketed};
 use super::timer::Running;
 use super::transaction::Sent;
@@ -13,7 +14,7 @@ pub enum Ending {
     HungUp,
     /// BYE of the other agent.
     Bye,
-    /// BYE of the sidecar, told by its Reason.
+    /// BYE of a sidecar.
     Expired,
     /// A request of its own was answered with this.
     Failed(u16),
@@ -54,8 +55,7 @@ pub struct Dialog {
     pub ack: Option<(u32, Sent)>,
     /// The last RSeq we acknowledged.
     pub rseq: u32,
-    pub sdp_version: u32,
-    pub held: bool,
+    pub media: Media,
 }
 
 impl Dialog {
@@ -91,8 +91,7 @@ impl Dialog {
             takes_update: other.lists("Allow", "UPDATE"),
             ack: None,
             rseq: 0,
-            sdp_version: 1,
-            held: false,
+            media: Media::new(&tag(ours), false),
         }
     }
 
@@ -133,13 +132,5 @@ impl Dialog {
     pub fn finish(&mut self, ending: Ending) {
         self.end.get_or_insert(ending);
         self.arm(None, false);
-    }
-
-    /// An offer, or the answer to one, of a new version when something `changes`.
-    pub fn sdp(&mut self, changes: bool) -> String {
-        self.sdp_version += u32::from(changes);
-        let direction = if self.held { "sendonly" } else { "sendrecv" };
-        let (tag, version) = (&self.local_tag, self.sdp_version);
-        format!("v=0\r\no={tag} 1 {version} IN IP4 192.0.2.99\r\ns=-\r\nm=audio 4000 RTP/AVP 0\r\na={direction}\r\n")
     }
 }

@@ -97,6 +97,14 @@ impl Sip {
         self.headers.push(Line::new(name, value));
     }
 
+    /// Adds a session description, unless it is empty.
+    pub fn describe_media(&mut self, sdp: &str) {
+        if !sdp.is_empty() {
+            self.push("Content-Type", "application/sdp");
+            self.body = sdp.to_owned();
+        }
+    }
+
     /// Adds a header field at the front.
     pub fn push_front(&mut self, name: &str, value: &str) {
         self.headers.insert(0, Line::new(name, value));
@@ -192,6 +200,13 @@ impl Sip {
     pub fn branch(&self) -> String {
         let vias = self.list("Via");
         vias.first().and_then(|via| param(via, "branch")).unwrap_or_default().to_owned()
+    }
+
+    /// Was it made by a sidecar, and not by an agent? The lowest Via tells.
+    pub fn is_of_sidecar(&self) -> bool {
+        let vias = self.list("Via");
+        let branch = vias.last().and_then(|via| param(via, "branch")).unwrap_or_default();
+        !branch.starts_with("z9hG4bKua")
     }
 
     /// The URI of the first Contact.

@@ -192,7 +192,7 @@ impl Reference {
         let direction = if caller == Leg::Local { Direction::Outbound } else { Direction::Inbound };
         let fits = |wanted: Option<Direction>| wanted.is_none_or(|wanted| wanted == direction);
         let rule = self.policy.rules.iter().find(|rule| fits(rule.matches.direction));
-        rule.map_or(self.policy.timers, |rule| rule.timers)
+        rule.map_or_else(|| self.policy.timers.clone(), |rule| rule.timers.clone())
     }
 
     // Responses
@@ -292,7 +292,7 @@ impl Reference {
                     refresher: None,
                     expires_at: None,
                     end: None,
-                    timers: offer.timers,
+                    timers: offer.timers.clone(),
                     enforces: offer.enforces,
                     heard_at: now,
                     ended_at: 0,
@@ -301,7 +301,7 @@ impl Reference {
                 self.dialogs.last_mut().expect("just pushed")
             }
         };
-        dialog.timers = offer.timers;
+        dialog.timers = offer.timers.clone();
         dialog.enforces = offer.enforces;
         if !unread {
             (dialog.interval, dialog.refresher) = timer.unzip();
@@ -310,7 +310,7 @@ impl Reference {
             let interval = u64::from(interval) * 1000;
             let margin = match offer.timers.margin {
                 sipwarden_session_timer::Margin::Rfc4028 => (interval / 3).min(32_000),
-                sipwarden_session_timer::Margin::Fixed(seconds) => (u64::from(seconds) * 1000).min(interval),
+                sipwarden_session_timer::Margin::Fixed(seconds) => (u64::from(seconds) * 1000).min(interval / 3),
             };
             now + interval - margin
         });

@@ -11,6 +11,8 @@ use super::message::Sip;
 pub struct Crossing {
     /// Milliseconds.
     pub at: u64,
+    /// Which sidecar.
+    pub sidecar: usize,
     pub leg: Leg,
     pub arrives: bool,
     pub flow: Flow,
@@ -41,7 +43,8 @@ impl fmt::Display for Crossing {
             (Leg::Remote, false) => "              sidecar → peer",
         };
         let (seconds, ms) = (self.at / 1000, self.at % 1000);
-        write!(f, "{seconds:>6}.{ms:03} {arrow:<28} {:<12} {}", self.kind(), self.sip.call_id())?;
+        let number = if self.sidecar > 0 { "B " } else { "" };
+        write!(f, "{seconds:>6}.{ms:03} {number}{arrow:<28} {:<12} {}", self.kind(), self.sip.call_id())?;
         write!(f, " {} {:?}→{:?}", self.sip.cseq().0, self.sip.tag("From"), self.sip.tag("To"))?;
         for name in ["Session-Expires", "Min-SE", "Require", "Supported"] {
             if let Some(value) = self.sip.get(name) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::agent::Act;
 use super::message::{Sip, Style};
 
 pub const T1: u64 = 500;
@@ -25,8 +26,8 @@ pub enum Purpose {
     Setup,
     /// An INVITE or UPDATE of the session timer.
     Refresh,
-    /// An INVITE or UPDATE for another reason.
-    Change,
+    /// An INVITE or UPDATE for another reason: it was told to do this.
+    Change(Act),
     Bye,
     /// No answer to it changes anything: INFO, PRACK, CANCEL.
     Other,

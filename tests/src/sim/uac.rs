@@ -2,6 +2,7 @@
 
 use super::agent::{Act, Agent};
 use super::dialog::{Dialog, Ending};
+use super::media::Change;
 use super::message::Sip;
 use super::timer::{self, Role, Running, SessionExpires, Unreadable};
 use super::transaction::{Client, Purpose, Sent};
@@ -18,6 +19,9 @@ impl Agent {
             }
             return;
         };
+        if self.habits.timer.is_none() && response.lists("Require", "timer") {
+            self.problem = Some(format!("{} knows no timers, and they are required of it", self.name));
+        }
         let client = &mut self.clients[position];
         let sent = &client.request;
         let same = ["From", "Call-ID", "CSeq"].iter().all(|name| sent.get(name) == response.get(name));
@@ -31,7 +35,7 @@ impl Agent {
         let client = client.clone();
         match (&client.purpose, client.dialog) {
             (Purpose::Setup, _) => self.setup_answered(now, &client, response, status, out),
-            (Purpose::Refresh | Purpose::Change, Some(index)) if status >= 200 => {
+            (Purpose::Refresh | Purpose::Change(_), Some(index)) if status >= 200 => {
                 self.renegotiated(now, index, &client, response, status, out);
             }
             (Purpose::Other, Some(index)) if matches!(status, 408 | 481) && self.dialogs[index].confirmed => {
@@ -82,6 +86,15 @@ impl Agent {
         self.dialogs[index].rseq = rseq;
         let mut prack = self.in_dialog(index, "PRACK");
         prack.push("RAck", &format!("{rseq} {} INVITE", client.request.cseq().0));
+        if !response.body.is_empty() {
+            match client.request.body.as_str() {
+                "" => {
+                    let answer = self.dialogs[index].media.answer(&response.body);
+                    prack.describe_media(&answer);
+                }
+                _ => self.dialogs[index].media.answered(&response.body),
+            }
+        }
         self.send(now, prack, Purpose::Other, Some(index), out);
     }
 
@@ -89,7 +102,12 @@ impl Agent {
         let tag = response.tag("To");
         let known = self.dialogs.iter().position(|dialog| Some(dialog.remote_tag.as_str()) == tag);
         known.unwrap_or_else(|| {
-            self.dialogs.push(Dialog::new(true, &client.request, response));
+            let mut dialog = Dialog::new(true, &client.request, response);
+            dialog.media = self.media("c");
+            if !client.request.body.is_empty() {
+                dialog.media.offer(Change::Nothing);
+            }
+            self.dialogs.push(dialog);
             self.dialogs.len() - 1
         })
     }
@@ -103,10 +121,11 @@ impl Agent {
             let dialog = &mut self.dialogs[index];
             // The 2xx decides on the route set, whatever a provisional said (RFC 3261 §13.2.2.4).
             let fresh = Dialog::new(true, &client.request, response);
-            *dialog = Dialog { local_seq: dialog.local_seq, rseq: dialog.rseq, confirmed: true, ..fresh };
+            let (local_seq, rseq, media) = (dialog.local_seq, dialog.rseq, dialog.media.clone());
+            *dialog = Dialog { local_seq, rseq, media, confirmed: true, ..fresh };
             dialog.min_se = self.setup_min_se;
         }
-        self.acknowledge(index, client, out);
+        self.acknowledge(index, client, &response.body, out);
         if !is_new {
             return;
         }
@@ -118,13 +137,19 @@ impl Agent {
     }
 
     /// ACK of a 2xx, the same each time it is needed (RFC 3261 §13.2.2.4).
-    fn acknowledge(&mut self, index: usize, client: &Client, out: &mut Vec<Sent>) {
+    fn acknowledge(&mut self, index: usize, client: &Client, described: &str, out: &mut Vec<Sent>) {
         let number = client.request.cseq().0;
         match &self.dialogs[index].ack {
             Some((acked, sent)) if *acked == number => return out.push(sent.clone()),
             _ => {}
         }
         let mut ack = self.dialogs[index].request("ACK", Some(number));
+        let media = &mut self.dialogs[index].media;
+        match client.request.body.is_empty() {
+            true if !described.is_empty() => ack.describe_media(&media.answer(described)),
+            true => {}
+            false => media.answered(described),
+        }
         self.furnish(&mut ack);
         let Some(to) = self.dialogs[index].next_hop() else { return };
         let sent = Sent { to, bytes: ack.bytes(self.habits.style) };
@@ -156,10 +181,14 @@ impl Agent {
     ) {
         let again = self.dialogs[index].ack.as_ref().is_some_and(|(number, _)| *number == client.request.cseq().0);
         if (200..300).contains(&status) && client.is_invite() {
-            self.acknowledge(index, client, out);
+            self.acknowledge(index, client, &response.body, out);
         }
         if again || !self.dialogs[index].is_live() {
             return;
+        }
+        if !client.request.body.is_empty() && (!client.is_invite() || status >= 300) {
+            let answer = if status < 300 { response.body.as_str() } else { "" };
+            self.dialogs[index].media.answered(answer);
         }
         let refreshes = client.purpose == Purpose::Refresh;
         match status {
@@ -182,7 +211,10 @@ impl Agent {
                 // RFC 3261 §14.1.
                 let owner = self.dialogs[index].calls;
                 let after = self.rng.range(if owner { 2_100..4_000 } else { 0..2_000 });
-                self.dialogs[index].refresh_at = now + after;
+                match client.purpose {
+                    Purpose::Change(act) => self.acts.push((now + after, act)),
+                    _ => self.dialogs[index].refresh_at = now + after,
+                }
             }
             405 | 501 => {
                 self.dialogs[index].takes_update = false;

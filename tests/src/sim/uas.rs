@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::agent::{Act, Agent};
+use super::agent::{Act, Agent, Canned};
 use super::dialog::{Dialog, Ending};
+use super::media::{Change, Media};
 use super::message::Sip;
 use super::timer::{self, Role, Running, SessionExpires};
 use super::transaction::{Sent, Server};
@@ -11,6 +12,9 @@ use super::transaction::{Sent, Server};
 impl Agent {
     pub(super) fn request(&mut self, now: u64, from: SocketAddr, request: &Sip, out: &mut Vec<Sent>) {
         let method = request.method().unwrap_or_default().to_owned();
+        if self.habits.timer.is_none() && request.lists("Require", "timer") {
+            self.problem = Some(format!("{} knows no timers, and they are required of it", self.name));
+        }
         if let Some(server) = self.servers.iter_mut().find(|server| server.is_of(request)) {
             return if method == "ACK" { server.acked() } else { server.repeat(out) };
         }
@@ -48,8 +52,12 @@ impl Agent {
                 && server.request.cseq().0 == ack.cseq().0
                 && server.request.tag("From") == ack.tag("From")
         };
-        if let Some(server) = self.servers.iter_mut().find(of) {
-            server.acked();
+        let Some(server) = self.servers.iter_mut().find(of) else { return };
+        let answers = !server.settled && server.request.body.is_empty();
+        server.acked();
+        let of = |dialog: &&mut Dialog| Some(dialog.remote_tag.as_str()) == ack.tag("From");
+        if let Some(dialog) = self.dialogs.iter_mut().find(of).filter(|_| answers) {
+            dialog.media.answered(&ack.body);
         }
     }
 
@@ -74,6 +82,10 @@ impl Agent {
         if self.habits.busy || self.dialogs.iter().any(|dialog| dialog.end == Some(Ending::Forgotten)) {
             return self.reply(now, server, 486, out);
         }
+        if !self.habits.asks_for.is_empty() {
+            let least = self.habits.asks_for.remove(0);
+            return self.too_small(now, server, least, out);
+        }
         if let Some(least) = self.habits.timer.as_ref().and_then(|wishes| timer::too_small(wishes, invite)) {
             return self.too_small(now, server, least, out);
         }
@@ -85,7 +97,13 @@ impl Agent {
         }
         self.record_route(invite, &mut ringing);
         self.describe(&mut ringing);
-        self.dialogs.push(Dialog::new(false, invite, &ringing));
+        let mut dialog = Dialog::new(false, invite, &ringing);
+        dialog.media = self.media("s");
+        if reliable && self.habits.early_media {
+            let described = describe(&mut dialog.media, &invite.body);
+            ringing.describe_media(&described);
+        }
+        self.dialogs.push(dialog);
         self.servers[server].respond(now, &ringing, out);
         self.acts.push((now + self.habits.rings_ms, Act::Answer));
     }
@@ -134,10 +152,13 @@ impl Agent {
             return self.reply(now, server, 500, out);
         }
         self.dialogs[index].remote_seq = Some(number);
+        if let Some(canned) = self.canned(request) {
+            return self.reply_canned(now, server, canned, out);
+        }
         match method {
             "BYE" => {
-                let ours = request.get("Reason").is_some_and(|reason| reason.contains("Session timer expired"));
-                self.dialogs[index].finish(if ours { Ending::Expired } else { Ending::Bye });
+                let ending = if request.is_of_sidecar() { Ending::Expired } else { Ending::Bye };
+                self.dialogs[index].finish(ending);
                 self.reply(now, server, 200, out);
             }
             "PRACK" => self.pracked(now, server, request, out),
@@ -154,6 +175,12 @@ impl Agent {
         match self.servers.iter_mut().find(acknowledges) {
             Some(waits) => {
                 waits.pracked(now);
+                let from = prack.tag("From");
+                if let Some(dialog) = self.dialogs.iter_mut().find(|dialog| Some(dialog.remote_tag.as_str()) == from)
+                    && !prack.body.is_empty()
+                {
+                    dialog.media.answered(&prack.body);
+                }
                 self.reply(now, server, 200, out);
             }
             None => self.reply(now, server, 481, out),
@@ -170,18 +197,30 @@ impl Agent {
         method: &str,
         out: &mut Vec<Sent>,
     ) {
-        let offers = method == "INVITE";
-        let ours =
+        let offers = method == "INVITE" || !request.body.is_empty();
+        let inviting =
             self.clients.iter().any(|client| client.dialog == Some(index) && client.is_open() && client.is_invite());
-        let theirs = self.servers[..server].iter().any(|other| other.is_invite() && !other.settled);
+        // Without an offer of its own an UPDATE disturbs nobody (RFC 3311 §5.2).
+        let ours = inviting || self.dialogs[index].media.offered.is_some();
+        let unsettled = |other: &&Server| other.is_invite() && !other.settled;
+        let theirs = self.servers[..server].iter().find(unsettled).map(|other| other.request.is_of_sidecar());
+        if offers && theirs == Some(true) && self.in_order {
+            self.problem = Some(format!("a {method} came to {} while the sidecar's own offer was open", self.name));
+        }
         if method == "UPDATE" && !self.habits.update {
             return self.reply(now, server, 405, out);
         }
         if offers && ours {
             return self.reply(now, server, 491, out);
         }
-        if offers && theirs {
+        if offers && theirs.is_some() {
             return self.reply(now, server, 500, out);
+        }
+        if request.body.contains("m=image") && !self.habits.fax {
+            return self.reply(now, server, 488, out);
+        }
+        if request.is_of_sidecar() {
+            self.judge_refresh(index, request);
         }
         self.accept(now, server, index, request, out);
     }
@@ -205,15 +244,72 @@ impl Agent {
                 response.push("Require", "timer");
             }
         }
-        if request.method() == Some("INVITE") {
-            response.body = self.dialogs[index].sdp(false);
-        }
+        let described = match request.tag("To") {
+            // A reliable 183 has said it.
+            None if self.dialogs[index].media.mine.is_some() => String::new(),
+            _ if request.method() == Some("INVITE") || !request.body.is_empty() => {
+                describe(&mut self.dialogs[index].media, &request.body)
+            }
+            _ => String::new(),
+        };
+        response.describe_media(&described);
         self.servers[server].respond(now, &response, out);
         if let Some(wishes) = &self.habits.timer {
             let asked = SessionExpires::of(request).ok().flatten().and_then(|header| header.refresher);
             let timer = header.map(|header| Running::from_2xx(now, header, Role::Uas, asked));
             self.dialogs[index].arm(timer, wishes.guards);
         }
+    }
+
+    /// A refresh the sidecar made in the name of the other side: it must be one, and change nothing.
+    fn judge_refresh(&mut self, index: usize, request: &Sip) {
+        let (dialog, method) = (&self.dialogs[index], request.method().unwrap_or_default());
+        let fits = match method {
+            "INVITE" => dialog.media.theirs.as_deref() == Some(request.body.as_str()),
+            _ => request.body.is_empty(),
+        };
+        let refresher = SessionExpires::of(request).ok().flatten().and_then(|header| header.refresher);
+        // A sidecar between the one that made it and its application may take out what it answers itself.
+        let told =
+            self.addr.ip().is_loopback() || (refresher == Some(Role::Uac) && request.lists("Supported", "timer"));
+        let complaint = if !fits {
+            format!("offers {:?}, and {:?} is in force", request.body, dialog.media.theirs)
+        } else if !told {
+            "is no refresh".to_owned()
+        } else if request.contact().as_ref() != Some(&dialog.target) {
+            format!("names {:?} for {}", request.contact(), dialog.target)
+        } else {
+            return;
+        };
+        self.problem = Some(format!("a {method} of the sidecar to {} {complaint}", self.name));
+    }
+
+    /// What it answers otherwise than it would.
+    fn canned(&mut self, request: &Sip) -> Option<Canned> {
+        let fits = |canned: &&mut Canned| {
+            let answered = canned.status == 401 && request.get("Authorization").is_some();
+            Some(canned.method) == request.method() && canned.times > 0 && !answered
+        };
+        let canned = self.habits.script.iter_mut().find(fits)?;
+        canned.times -= 1;
+        Some(*canned)
+    }
+
+    fn reply_canned(&mut self, now: u64, server: usize, canned: Canned, out: &mut Vec<Sent>) {
+        if canned.status == 0 {
+            return self.servers[server].settled = true;
+        }
+        let mut response = Sip::response(&self.servers[server].request, canned.status, &self.tag());
+        if let Some(seconds) = canned.retry_after {
+            response.push("Retry-After", &seconds.to_string());
+        }
+        if canned.status == 422 {
+            response.push("Min-SE", "900");
+        }
+        if canned.status == 401 {
+            response.push("WWW-Authenticate", "Digest realm=\"sim\", nonce=\"n1\", algorithm=MD5");
+        }
+        self.servers[server].respond(now, &response, out);
     }
 
     fn too_small(&mut self, now: u64, server: usize, least: u32, out: &mut Vec<Sent>) {
@@ -238,4 +334,9 @@ impl Agent {
             self.dialogs[index].finish(Ending::Unanswered);
         }
     }
+}
+
+/// The answer to an offer, or an offer where none came.
+fn describe(media: &mut Media, offer: &str) -> String {
+    if offer.is_empty() { media.offer(Change::Nothing) } else { media.answer(offer) }
 }
