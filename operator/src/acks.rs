@@ -4,9 +4,10 @@
 //! client is hyper's, a connection for each question: a pool would keep one for each pod, to use it twice a minute.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,35 +17,44 @@ use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
-    index::{Ack, Key},
-    metrics::Metrics,
+    index::{Ack, AckTarget, Key},
     queue::{Outcome, Task},
-    state::State,
-    write::work,
+    write::{Writer, nudge, work},
 };
 
 /// Questions at the same time.
 const WORKERS: usize = 64;
 /// For one question, and so for how long a pod that is gone keeps a worker.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// A sidecar that obeys what it was told before for so long will go on with it until its kubelet is nudged: a change is
+/// shown within half a second, or was missed.
+const MISSED_AFTER: Duration = Duration::from_millis(1500);
 /// The answer is a few hundred bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
 /// What all questions need.
 #[derive(Clone)]
 pub struct Asker {
-    /// Says whom to ask.
-    pub state: Arc<State>,
-    /// What is counted.
-    pub metrics: Metrics,
+    /// Knows whom to ask, and writes to pods.
+    pub writer: Writer,
     /// Where sidecars answer.
     pub port: u16,
     /// Between two questions to a sidecar that is in step.
     pub interval: Duration,
+    /// Who answers, but obeys something else.
+    pub behind: Behind,
 }
+
+/// Pods whose sidecar obeys what it was told before: the hash it should obey, and since when it was seen not to.
+#[derive(Clone, Default)]
+pub struct Behind(Arc<Mutex<HashMap<Key, (String, Instant)>>>);
 
 /// A sidecar did not say what it obeys.
 #[derive(Debug, Error)]
@@ -79,28 +89,50 @@ impl Asker {
     pub fn start(&self, tasks: &mut JoinSet<()>) {
         for _ in 0..WORKERS {
             let asker = self.clone();
-            tasks.spawn(async move { work(&asker.state.queues.acks, |task| asker.ask_one(task)).await });
+            tasks.spawn(async move { work(&asker.writer.state.queues.acks, |task| asker.ask_one(task)).await });
         }
     }
 
     async fn ask_one(&self, Task { key, .. }: Task<Key>) -> Outcome {
-        let Some(target) = self.state.look(|index| index.ack_target(&key)) else { return Outcome::Done };
+        let Writer { state, metrics, .. } = &self.writer;
+        let Some(target) = state.look(|index| index.ack_target(&key)) else { return self.gone(&key) };
         let answer = ask(SocketAddr::new(target.ip, self.port)).await;
-        self.metrics.acked(answer.is_ok());
+        metrics.acked(answer.is_ok());
         if let Err(error) = &answer {
             tracing::debug!(%error, pod = key.name, "a sidecar did not answer");
         }
-        self.state.update(|index| {
+        let answer = answer.ok();
+        state.update(|index| {
             // Another pod may have the name by now.
             if index.ack_target(&key).is_some_and(|now| now.ip == target.ip) {
-                index.acked(&key, answer.ok());
+                index.acked(&key, answer.clone());
             }
         });
-        match self.state.look(|index| index.ack_target(&key)) {
-            None => Outcome::Done,
-            Some(now) if now.in_step => Outcome::After(self.spread(&key)),
-            Some(_) => Outcome::Retry,
+        match state.look(|index| index.ack_target(&key)) {
+            None => self.gone(&key),
+            Some(now) if now.in_step => {
+                self.behind.forget(&key);
+                Outcome::After(self.spread(&key))
+            }
+            Some(now) => {
+                if self.missed(&key, &now, answer.as_ref()) {
+                    nudge(&self.writer, &key).await;
+                }
+                Outcome::Retry
+            }
         }
+    }
+
+    fn gone(&self, key: &Key) -> Outcome {
+        self.behind.forget(key);
+        Outcome::Done
+    }
+
+    /// Whether the config was written to the pod, and its kubelet has not shown it to the sidecar. That happens when many
+    /// pods of a node change at once; without a further change it lasts until the kubelet looks by itself, minutes later.
+    fn missed(&self, key: &Key, target: &AckTarget, answer: Option<&Ack>) -> bool {
+        let (Some(hash), Some(Ack { error: None, .. })) = (&target.hash, answer) else { return false };
+        self.behind.age(key, hash) >= MISSED_AFTER && self.writer.state.look(|index| index.pod_patch(key)).is_none()
     }
 
     /// Pods that came up together are not asked together for ever.
@@ -109,6 +141,27 @@ impl Asker {
         key.hash(&mut hasher);
         let permille = u32::try_from(hasher.finish() % 500).expect("below 500");
         self.interval * (750 + permille) / 1000
+    }
+}
+
+impl Behind {
+    /// For how long the sidecar is known not to obey this hash.
+    fn age(&self, key: &Key, hash: &str) -> Duration {
+        let now = Instant::now();
+        let mut known = self.lock();
+        let entry = known.entry(key.clone()).or_insert_with(|| (hash.to_owned(), now));
+        if entry.0 != hash {
+            *entry = (hash.to_owned(), now);
+        }
+        now.duration_since(entry.1)
+    }
+
+    fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, (String, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,6 +245,18 @@ mod tests {
             let error = ask(answering(answer.clone()).await).await.unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error} for {answer:.40}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_behind_is_so_from_each_change_anew() {
+        let (behind, key) = (Behind::default(), Key::new("voice", "pbx-0"));
+        assert_eq!(behind.age(&key, "first"), Duration::ZERO);
+        tokio::time::advance(MISSED_AFTER).await;
+        assert_eq!(behind.age(&key, "first"), MISSED_AFTER);
+        assert_eq!(behind.age(&key, "second"), Duration::ZERO);
+        tokio::time::advance(MISSED_AFTER).await;
+        behind.forget(&key);
+        assert_eq!(behind.age(&key, "second"), Duration::ZERO);
     }
 
     #[tokio::test]

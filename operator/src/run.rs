@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    acks::Asker,
+    acks::{Asker, Behind},
     admission::Desk,
     certs::{self, Keeper, KubernetesCluster, LeafSlot, Names},
     cli::RunArgs,
@@ -177,7 +177,7 @@ impl Process {
         self.state.lead();
         let mut writing = JoinSet::new();
         writer.start(&mut writing);
-        self.asker().start(&mut writing);
+        self.asker(writer).start(&mut writing);
         tokio::select! {
             lost = leadership.keep() => bail!(lost),
             Some(_) = writing.join_next() => bail!("a writer ended, which it never should"),
@@ -202,12 +202,12 @@ impl Process {
         Election::new(self.client.clone(), namespace, name, identity.clone(), lease::Timing::default())
     }
 
-    fn asker(&self) -> Asker {
+    fn asker(&self, writer: &Writer) -> Asker {
         Asker {
-            state: self.state.clone(),
-            metrics: self.metrics.clone(),
+            writer: writer.clone(),
             port: self.args.status_port,
             interval: Duration::from_secs(u64::from(self.args.ack_interval_s)),
+            behind: Behind::default(),
         }
     }
 }

@@ -36,6 +36,8 @@ pub const CONFIG: &str = sipwarden_crds::CONFIG_ANNOTATION;
 pub const POD_SELECTORS: &str = "sipwarden.dev/pod-selectors";
 /// Annotation written: the revision that injected.
 pub const INJECTED: &str = "sipwarden.dev/injected";
+/// Annotation written: when the kubelet was last made to look at the pod again.
+pub const NUDGED: &str = "sipwarden.dev/nudged";
 /// Label written, so that watches can select pods that have a sidecar.
 pub const SIDECAR: &str = "sipwarden.dev/sidecar";
 /// Its value.

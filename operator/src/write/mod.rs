@@ -17,6 +17,7 @@ use kube::Client;
 use tokio::{task::JoinSet, time::timeout};
 
 pub use self::events::{EventSink, Note, spawn as spawn_events};
+pub(crate) use self::pods::nudge;
 use crate::{
     metrics::{Metrics, WriteOutcome, Written},
     queue::{Outcome, Queue, Task},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -37,4 +37,14 @@ pub(super) async fn write(writer: &Writer, task: Task<Key>) -> Outcome {
     writer.state.update(|index| index.annotated(&key, &patch.uid, patch.fingerprint));
     writer.state.queues.acks.add_after(key, ACK_DELAY);
     Outcome::Done
+}
+
+/// Changes a pod so that its kubelet looks at it again. What comes of it, the sidecar tells.
+pub(crate) async fn nudge(writer: &Writer, key: &Key) {
+    let body = Patch::Merge(json!({ "metadata": { "annotations": { names::NUDGED: Timestamp::now().to_string() } } }));
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let api: Api<Pod> = Api::namespaced(writer.client.clone(), &key.namespace);
+    if writer.attempt(Written::Pod, &key.name, api.patch_metadata(&key.name, &params, &body)).await.is_ok() {
+        tracing::info!(namespace = key.namespace, pod = key.name, "the kubelet missed a change and was nudged");
+    }
 }

@@ -34,21 +34,28 @@
 //! of pods that nobody runs: `start(Component::Kwok)`. Packets and HTTP from the test itself: [`Cluster::in_network`],
 //! [`Cluster::command`].
 //!
+//! sipwarden itself on a node: [`Cluster::install_sipwarden`] and [`product::Site`]; calls: [`Cluster::invite`] and
+//! [`Cluster::call`].
+//!
 //! Programs are found by [`tools`]: built from Go modules into the user's cache, or Debian packages.
 
+mod caller;
 mod cluster;
 mod component;
 mod containers;
+pub mod http;
 mod image;
 pub mod images;
 mod layout;
 mod node;
 mod pki;
+pub mod product;
 mod run;
 mod sandbox;
 pub mod tools;
 pub mod wait;
 
+pub use caller::{Answer, Call};
 pub use cluster::Cluster;
 pub use component::Component;
 pub use image::Image;

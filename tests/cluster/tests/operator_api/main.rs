@@ -15,7 +15,7 @@ use kube::{
 use serde_json::{Value, json};
 use sipwarden_cluster::{Cluster, Component};
 use sipwarden_crds::{ClusterSessionPolicy, Mode, SessionPolicy, SidecarConfigObject};
-use sipwarden_operator::index::PAUSED;
+use sipwarden_operator::{index::PAUSED, inject::names};
 use tokio::sync::OnceCell;
 
 use self::{
@@ -225,7 +225,7 @@ async fn what_sidecars_say_is_counted() {
     let site = site("acks").await;
     site.deployment("pbx", 2).await;
     site.policy("carrier", interval("30m")).await;
-    eventually("a config", || async { site.config("pbx-1").await.is_some() }).await;
+    eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
     let hash = site.config("pbx-0").await.unwrap().hash;
     for (pod, address, says, sessions) in
         [("pbx-0", [127, 9, 0, 1], hash.as_str(), 7), ("pbx-1", [127, 9, 0, 2], "0000000000000000", 5)]
@@ -246,6 +246,12 @@ async fn what_sidecars_say_is_counted() {
         (status.in_step, status.sessions) == (1, 12)
     })
     .await;
+    let nudged = |name: &'static str| {
+        let site = &site;
+        async move { site.api::<Pod>().get(name).await.unwrap().annotations().contains_key(names::NUDGED) }
+    };
+    eventually("a nudge for the kubelet that shows an old config", || nudged("pbx-1")).await;
+    assert!(!nudged("pbx-0").await, "its sidecar is in step");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,190 @@
+//! A namespace of a SIP application that is opted in: PodSecurity `restricted` is enforced in it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::wait::eventually;
+
+/// Until pods run, on a busy machine.
+const READY: &str = "--timeout=180s";
+const STATUS_PORT: u16 = 8643;
+const APP: &str = include_str!("app.yaml");
+
+/// What runs beside the sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum App {
+    /// SIPp, which answers calls and knows no session timers.
+    Sip,
+    /// Nothing that answers: what the sidecar decides alone can be seen.
+    Idle,
+}
+
+/// An opted-in namespace.
+pub struct Site<'a> {
+    pub cluster: &'a Cluster,
+    pub namespace: &'a str,
+}
+
+/// A pod with a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub ip: IpAddr,
+}
+
+impl Pod {
+    /// Where its sidecar tells what it obeys.
+    pub fn status_address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, STATUS_PORT)
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Makes the namespace, with the application's Service but without pods.
+    pub fn create(cluster: &'a Cluster, namespace: &'a str) -> Result<Site<'a>> {
+        let scenario = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "app", "namespace": namespace },
+            "data": { "app.xml": include_str!("app.xml") },
+        });
+        cluster.apply(&format!("{}\n---\n{scenario}\n", APP.replace("@NAMESPACE@", namespace)))?;
+        let site = Site { cluster, namespace };
+        let exists = || site.kubectl(&["get", "serviceaccount", "default"]).is_ok().then_some(());
+        eventually("the namespace's service account", Duration::from_secs(30), exists)?;
+        Ok(site)
+    }
+
+    /// Runs so many pods of an application that says nothing of sipwarden, and waits for them.
+    pub fn run(&self, app: App, replicas: u32) -> Result<()> {
+        let (image, arguments) = match app {
+            App::Sip => {
+                (crate::images::SIPP, json!(["-sf", "/app/app.xml", "-nostdin", "-i", "127.0.0.1", "-p", "5060"]))
+            }
+            App::Idle => (crate::images::BUSYBOX, json!(["-c", "sleep 3600"])),
+        };
+        let container = json!({
+            "name": "app", "image": image, "imagePullPolicy": "Never", "args": arguments, "workingDir": "/tmp",
+            "ports": [{ "name": "sip", "containerPort": 5060, "protocol": "UDP" }],
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            "volumeMounts": [{ "name": "app", "mountPath": "/app" }],
+        });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "app", "namespace": self.namespace },
+            "spec": {
+                "replicas": replicas,
+                "selector": { "matchLabels": { "app": "app" } },
+                "template": {
+                    "metadata": { "labels": { "app": "app" } },
+                    "spec": {
+                        "terminationGracePeriodSeconds": 1,
+                        "securityContext": {
+                            "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
+                        },
+                        "containers": [container],
+                        "volumes": [{ "name": "app", "configMap": { "name": "app" } }],
+                    },
+                },
+            },
+        });
+        self.cluster.apply(&deployment.to_string())?;
+        self.rolled_out()
+    }
+
+    /// Waits until the Deployment is as wanted.
+    pub fn rolled_out(&self) -> Result<()> {
+        self.kubectl(&["rollout", "status", "deployment/app", READY]).map(drop).with_context(|| self.look())
+    }
+
+    /// Applies a SessionPolicy.
+    pub fn policy(&self, name: &str, spec: &Value) -> Result<()> {
+        self.cluster.apply(&self.policy_text(name, spec)).map(drop)
+    }
+
+    /// The SessionPolicy as a file would have it.
+    pub fn policy_text(&self, name: &str, spec: &Value) -> String {
+        let metadata = json!({ "name": name, "namespace": self.namespace });
+        json!({ "apiVersion": "sipwarden.dev/v1alpha1", "kind": "SessionPolicy", "metadata": metadata, "spec": spec })
+            .to_string()
+    }
+
+    /// kubectl in the namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.kubectl(&[&["-n", self.namespace], arguments].concat())
+    }
+
+    /// An object of the namespace.
+    pub fn get(&self, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])?)?)
+    }
+
+    /// A condition of a policy as `True Accepted`, if it is about the policy as it is now.
+    pub fn condition(&self, policy: &str, type_: &str) -> Option<String> {
+        let policy = self.get("sessionpolicy", policy).ok()?;
+        let conditions = policy["status"]["conditions"].as_array()?;
+        let condition = conditions.iter().find(|condition| condition["type"] == type_)?;
+        let is_new = condition["observedGeneration"] == policy["metadata"]["generation"];
+        is_new.then(|| format!("{} {}", text(&condition["status"]), text(&condition["reason"])))
+    }
+
+    /// Where the Service is, which names its target port.
+    pub fn service(&self) -> Result<SocketAddr> {
+        let address = text(&self.get("service", "app")?["spec"]["clusterIP"]);
+        Ok(SocketAddr::new(address.parse()?, 5060))
+    }
+
+    /// The application's pods that are not about to end.
+    pub fn pods(&self) -> Result<Vec<Pod>> {
+        let list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "--selector=app=app", "-o", "json"])?)?;
+        let pods = list["items"].as_array().context("a list of pods")?.iter();
+        let alive = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let pod = |pod: &Value| {
+            let ip = text(&pod["status"]["podIP"]).parse().context("a pod without address")?;
+            Ok(Pod { name: text(&pod["metadata"]["name"]), ip })
+        };
+        alive.map(pod).collect()
+    }
+
+    /// What the sidecar of a pod says it obeys.
+    pub fn status(&self, pod: &Pod) -> Result<Value> {
+        self.cluster.get_json(pod.status_address(), "/status")
+    }
+
+    /// Whether every sidecar obeys this policy, from the file that the operator fills.
+    pub fn all_obey(&self, policy: &str) -> Option<()> {
+        let obeys =
+            |pod: &Pod| self.status(pod).is_ok_and(|status| status["policy"] == policy && status["source"] == "File");
+        self.pods().is_ok_and(|pods| !pods.is_empty() && pods.iter().all(obeys)).then_some(())
+    }
+
+    /// Whether every pod has the sidecar, and nothing that `restricted` forbids got in with it.
+    pub fn sidecars(&self) -> Result<Vec<String>> {
+        let path = "jsonpath={range .items[*]}{.spec.initContainers[0].name}{'\\n'}{end}";
+        let names = self.kubectl(&["get", "pods", "--selector=app=app", "-o", path])?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits for something; if it does not come, the error shows what to look at.
+    pub fn eventually<T>(&self, what: &str, limit: Duration, ask: impl FnMut() -> Option<T>) -> Result<T> {
+        eventually(what, limit, ask).with_context(|| self.look())
+    }
+
+    /// What a person would look at first.
+    pub fn look(&self) -> String {
+        let questions: [&[&str]; 4] = [
+            &["get", "sessionpolicies,sidecarconfigs,deployments,pods", "-o", "wide"],
+            &["describe", "sessionpolicies"],
+            &["get", "events", "--field-selector=type=Warning"],
+            &["logs", "deployment/app", "--container=sipwarden", "--tail=20"],
+        ];
+        let answers = questions.map(|question| self.kubectl(question).unwrap_or_else(|error| error.to_string()));
+        format!("{}\n{}", answers.join("\n"), self.cluster.operator_log())
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,55 @@
+//! sipwarden on a real node, installed by Helm and used as its README says: what the operator, the injected sidecars and
+//! the charts do together. PodSecurity `restricted` is enforced in every namespace of an application.
+//!
+//! All tests share one node. Each has a namespace of its own, and all but those that mostly wait have the node for
+//! themselves: two cores are not much.
+
+mod admission;
+mod calls;
+mod policies;
+mod propagation;
+mod upgrade;
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sipwarden_cluster::product::Site;
+use sipwarden_cluster::{Cluster, images};
+
+/// For what the operator and kubelet do in less than a second when nothing else is going on.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// For what takes the start of a process, or a lease to run out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The node, with sipwarden.
+pub(crate) fn cluster() -> &'static Cluster {
+    static NODE: OnceLock<Cluster> = OnceLock::new();
+    NODE.get_or_init(|| {
+        sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
+        let started = Instant::now();
+        let cluster = Cluster::node().expect("a node starts");
+        for image in [images::busybox(), images::sipp()] {
+            cluster.import(&image.expect("its programs are installed")).expect("containerd takes an OCI archive");
+        }
+        cluster.install_sipwarden(&[]).expect("the charts install");
+        println!("sipwarden installed on a new node after {:.1} s", started.elapsed().as_secs_f64());
+        cluster
+    })
+}
+
+/// A new opted-in namespace.
+pub(crate) fn site(namespace: &'static str) -> Site<'static> {
+    Site::create(cluster(), namespace).expect("a namespace")
+}
+
+/// The node for oneself, whatever became of those before.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A policy that refuses intervals below `seconds`.
+pub(crate) fn least(seconds: u32) -> Value {
+    json!({ "timers": { "sessionExpires": "30m", "minSE": format!("{seconds}s") } })
+}

@@ -1,0 +1,128 @@
+//! What becomes of running sidecars when policies come, change and go.
+
+use serde_json::{Value, json};
+use sipwarden_cluster::product::{App, Site};
+
+use crate::{PATIENCE, SOON, alone, least, site};
+
+/// One pod of the application obeys `carrier`, which refuses intervals below 100 s.
+fn obeying(namespace: &'static str, app: App) -> Site<'static> {
+    let site = site(namespace);
+    site.policy("carrier", &least(100)).expect("the API server takes the policy");
+    site.run(app, 1).expect("the pods run");
+    site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).expect("it comes true in time");
+    site
+}
+
+fn becomes(site: &Site, policy: &str, type_: &str, wanted: &str) {
+    let what = format!("{type_} of {policy} to be {wanted}");
+    site.eventually(&what, PATIENCE, || (site.condition(policy, type_)? == wanted).then_some(()))
+        .expect("it comes true in time");
+}
+
+/// Calls at an interval of 90 s are refused with this minimum.
+fn judges(site: &Site, least_s: u32) {
+    let service = site.service().expect("there is a Service");
+    let judged = || {
+        let answer = site.cluster.invite(service, 90).ok()?;
+        (answer.status == 422 && answer.header("Min-SE") == Some(&least_s.to_string())).then_some(())
+    };
+    site.eventually(&format!("calls to be judged by a minimum of {least_s} s"), SOON, judged)
+        .expect("it comes true in time");
+}
+
+/// The API server adds up no lengths; compiling does.
+fn too_long() -> Value {
+    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
+    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
+    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
+}
+
+#[test]
+fn of_two_policies_the_one_of_higher_priority_is_obeyed_until_it_goes() {
+    let _alone = alone();
+    let site = obeying("priority", App::Idle);
+
+    let mut urgent = least(200);
+    urgent["priority"] = json!(10);
+    site.policy("urgent", &urgent).unwrap();
+    judges(&site, 200);
+    becomes(&site, "carrier", "Programmed", "False Overridden");
+    becomes(&site, "urgent", "Ready", "True Ready");
+
+    site.policy("late", &{
+        let mut late = least(300);
+        late["priority"] = json!(10);
+        late
+    })
+    .unwrap();
+    becomes(&site, "late", "Accepted", "False Conflicted");
+    judges(&site, 200);
+
+    site.kubectl(&["delete", "sessionpolicy", "urgent", "late"]).unwrap();
+    judges(&site, 100);
+    becomes(&site, "carrier", "Ready", "True Ready");
+}
+
+#[test]
+fn a_policy_that_cannot_be_compiled_is_refused_with_the_reason_and_changes_nothing() {
+    let _alone = alone();
+    let site = obeying("refused", App::Idle);
+
+    let error = site.policy("carrier", &too_long()).unwrap_err().to_string();
+    assert!(error.contains("policies.sipwarden.dev") && error.contains("spec.rules: too long by"), "{error}");
+    let error = site.policy("carrier", &least(60)).unwrap_err().to_string();
+    assert!(error.contains("minSE is below 90s"), "{error}");
+
+    judges(&site, 100);
+    becomes(&site, "carrier", "Ready", "True Ready");
+}
+
+#[test]
+fn a_floor_of_the_cluster_holds_and_is_told_in_the_policys_status() {
+    let _alone = alone();
+    let site = obeying("floor", App::Idle);
+    let floor = json!({
+        "apiVersion": "sipwarden.dev/v1alpha1", "kind": "ClusterSessionPolicy", "metadata": { "name": "floor" },
+        "spec": {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "floor" } },
+            "timers": { "minSE": { "atLeast": "5m" } },
+        },
+    });
+    site.cluster.apply(&floor.to_string()).unwrap();
+    judges(&site, 300);
+    site.eventually("the bound in the status", SOON, || {
+        let policy = site.get("sessionpolicy", "carrier").ok()?;
+        (policy["status"]["clamped"][0]["field"] == "spec.timers.minSE").then_some(())
+    })
+    .unwrap();
+
+    site.cluster.kubectl(&["delete", "clustersessionpolicy", "floor"]).unwrap();
+    judges(&site, 100);
+}
+
+#[test]
+fn the_deletion_of_a_policy_returns_its_pods_to_observe_and_drops_no_call() {
+    let _alone = alone();
+    let site = obeying("deletion", App::Sip);
+    let service = site.service().unwrap();
+    let mut call = site.eventually("a call", PATIENCE, || site.cluster.call(service, 1800).ok()).unwrap();
+
+    site.kubectl(&["delete", "sessionpolicy", "carrier"]).unwrap();
+    let observes = || {
+        let status = site.status(site.pods().ok()?.first()?).ok()?;
+        (status["mode"] == "Observe" && status["policy"] == "built-in").then_some(status)
+    };
+    let status = site.eventually("the built-in policy", SOON, observes).unwrap();
+    assert_eq!(status["sessions"], 1, "the call is still known: {status}");
+    call.check().unwrap();
+    let mut observed = site.cluster.call(service, 90).unwrap();
+    observed.check().unwrap();
+    assert_eq!(observed.answer.header("Session-Expires"), None, "nothing is changed: {:?}", observed.answer);
+
+    site.policy("carrier", &least(100)).unwrap();
+    judges(&site, 100);
+    call.check().unwrap();
+    call.hang_up().unwrap();
+    observed.hang_up().unwrap();
+}

@@ -1,0 +1,150 @@
+//! sipwarden on a real node while its operator, and then the API server, are gone. Installed with both injectors, so that
+//! new pods need neither the webhook nor the operator.
+//!
+//! One story in steps: each outage begins in the one before, and recovery ends them all.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sipwarden_cluster::product::{App, NAMESPACE, Pod, Site};
+use sipwarden_cluster::{Call, Cluster, Component, images};
+
+/// For what takes the start of a process, or a lease to run out.
+const PATIENCE: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(10);
+const OPERATOR: &str = "deployment/sipwarden-operator";
+
+/// A policy that refuses intervals below `seconds`.
+fn least(seconds: u32) -> Value {
+    json!({ "timers": { "sessionExpires": "30m", "minSE": format!("{seconds}s") } })
+}
+
+/// The API server adds up no lengths, and with the operator gone nobody refuses it.
+fn too_long() -> Value {
+    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
+    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
+    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
+}
+
+fn installed() -> Cluster {
+    sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
+    let cluster = Cluster::node().expect("a node starts");
+    for image in [images::busybox(), images::sipp()] {
+        cluster.import(&image.expect("its programs are installed")).expect("containerd takes an OCI archive");
+    }
+    cluster.install_sipwarden(&["injector=both"]).expect("the charts install");
+    cluster
+}
+
+/// Calls at 90 s are refused with this minimum by the sidecar of this pod.
+fn judges(site: &Site, pod: &Pod, least_s: u32) -> Option<()> {
+    let answer = site.cluster.invite((pod.ip, 15060).into(), 90).ok()?;
+    (answer.status == 422 && answer.header("Min-SE") == Some(&least_s.to_string())).then_some(())
+}
+
+fn scale_operator(cluster: &Cluster, replicas: u32) {
+    let replicas = format!("--replicas={replicas}");
+    cluster.kubectl(&["-n", NAMESPACE, "scale", OPERATOR, &replicas]).expect("kubectl gets an answer");
+}
+
+fn call_to(site: &Site) -> Call {
+    let service = site.service().expect("there is a Service");
+    site.eventually("a call", PATIENCE, || site.cluster.call(service, 1800).ok()).expect("it comes true in time")
+}
+
+#[test]
+fn calls_injection_and_policies_outlive_the_operator_and_the_api_server() {
+    let cluster = installed();
+    let voice = Site::create(&cluster, "voice").unwrap();
+    let other = Site::create(&cluster, "other").unwrap();
+    for site in [&voice, &other] {
+        site.policy("carrier", &least(100)).unwrap();
+        site.run(App::Sip, 1).unwrap();
+        site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).unwrap();
+    }
+    let mut call = call_to(&voice);
+
+    without_operator(&cluster, &voice, &other, &mut call);
+    without_api_server(&cluster, &voice, &mut call);
+    recovered(&cluster, &voice, &other);
+
+    call.check().unwrap();
+    call.hang_up().unwrap();
+}
+
+/// Calls go on, and new pods come up with sidecar and policy. Changes are made that nobody takes up.
+fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Call) {
+    scale_operator(cluster, 0);
+    let pods = ["-n", NAMESPACE, "get", "pods", "-o", "name"];
+    let gone = || cluster.kubectl(&pods).is_ok_and(|names| names.is_empty()).then_some(());
+    voice.eventually("the operator's end", PATIENCE, gone).expect("it comes true in time");
+
+    call.check().expect("the call is up");
+    call_to(voice).hang_up().expect("the call is up");
+    let started = Instant::now();
+    voice.kubectl(&["scale", "deployment/app", "--replicas=3"]).expect("kubectl gets an answer");
+    voice.rolled_out().expect("the pods run");
+    println!("two more pods without the operator after {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(voice.sidecars().expect("there are pods"), ["sipwarden"; 3], "{}", voice.look());
+    voice
+        .eventually("the policy in the new sidecars", SOON, || voice.all_obey("carrier"))
+        .expect("it comes true in time");
+    for pod in voice.pods().expect("there are pods") {
+        voice.eventually("the policy in calls", SOON, || judges(voice, &pod, 100)).expect("it comes true in time");
+    }
+
+    voice.policy("carrier", &least(200)).expect("the API server takes the policy");
+    other.policy("carrier", &too_long()).expect("the API server takes the policy");
+}
+
+/// Calls go on, and a sidecar that dies is back with its policy. What it knew of calls is gone, their routes are not.
+fn without_api_server(cluster: &Cluster, voice: &Site, call: &mut Call) {
+    let pods = voice.pods().expect("there are pods");
+    let service = voice.service().expect("there is a Service");
+    cluster.kill(Component::ApiServer).expect("it runs");
+
+    call.check().expect("the call is up");
+    cluster.call(service, 1800).expect("the call is accepted").hang_up().expect("the call is up");
+    let pod = &pods[0];
+    let before = voice.status(pod).expect("the sidecar answers");
+    cluster.kill_container("voice", &pod.name, "sipwarden").expect("it runs");
+    let killed = Instant::now();
+    let back = || voice.status(pod).ok().filter(|status| status["hash"] == before["hash"]);
+    // Nothing of the API server's can be looked at now.
+    let status = sipwarden_cluster::wait::eventually("the killed sidecar with its policy", PATIENCE, back)
+        .expect("it comes true in time");
+    println!("a killed sidecar is back {:.1} s after its death: {status}", killed.elapsed().as_secs_f64());
+    assert!(status["source"] == "File" || status["source"] == "LastGood", "{status}");
+    let judged = || judges(voice, pod, 100);
+    sipwarden_cluster::wait::eventually("its judgement of calls", SOON, judged).expect("it comes true in time");
+    call.check().expect("the call is up");
+}
+
+/// What was changed meanwhile arrives, and what is told is true again, without anybody's help.
+fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
+    cluster.start(Component::ApiServer).expect("the component starts");
+    scale_operator(cluster, 2);
+    let started = Instant::now();
+    for pod in voice.pods().expect("there are pods") {
+        voice
+            .eventually("the change made meanwhile", PATIENCE, || judges(voice, &pod, 200))
+            .expect("it comes true in time");
+    }
+    println!("changes made meanwhile obeyed {:.1} s after recovery", started.elapsed().as_secs_f64());
+    voice
+        .eventually("a true status", PATIENCE, || {
+            let counts = &voice.get("sessionpolicy", "carrier").ok()?["status"]["pods"];
+            let is_ready = voice.condition("carrier", "Ready")? == "True Ready";
+            (is_ready && counts["inStep"] == 3 && counts["matched"] == 3).then_some(())
+        })
+        .expect("it is there");
+
+    let judged = || (other.condition("carrier", "Accepted")? == "False Invalid").then_some(());
+    other.eventually("the verdict on the invalid policy", PATIENCE, judged).expect("it comes true in time");
+    let pod = &other.pods().expect("there are pods")[0];
+    assert!(judges(other, pod, 100).is_some(), "the last good policy is in force; {}", other.look());
+    other
+        .policy("carrier", &json!({ "rules": [], "timers": { "minSE": "300s" } }))
+        .expect("the API server takes the policy");
+    other.eventually("the next valid one", SOON, || judges(other, pod, 300)).expect("it comes true in time");
+}
