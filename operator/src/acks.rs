@@ -35,7 +35,7 @@ const WORKERS: usize = 64;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// A sidecar that obeys what it was told before for so long will go on with it until its kubelet is nudged: a change is
 /// shown within half a second, or was missed.
-const MISSED_AFTER: Duration = Duration::from_millis(1500);
+const MISSED_AFTER: Duration = Duration::from_millis(1200);
 /// The answer is a few hundred bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 

@@ -9,7 +9,7 @@ use super::Action;
 use super::judging::{Digits, preferred_side, role};
 use crate::acting::Half;
 use crate::negotiation::{self, Conclusion, Offer};
-use crate::session::{Ruling, Session, Timer};
+use crate::session::{Refresh, Ruling, Session, Timer};
 use crate::{EventKind, HeaderKind, Leg, Time, WithoutPeerSupport};
 
 /// `Err`: the 2xx carries a Session-Expires nobody can read.
@@ -28,7 +28,13 @@ pub(super) struct Asked<'a> {
     pub(super) timer: Option<Timer>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// A re-INVITE or UPDATE inside a session.
+    pub(super) fn of(refresh: &'a Refresh, caller: Leg, timer: Option<Timer>) -> Asked<'a> {
+        let Refresh { from: uac, offer, half, ref ruling, .. } = *refresh;
+        Asked { uac, offer, half, ruling, caller, timer }
+    }
+
     /// What `answer`, a 2xx, means; where the application is the UAS and we its half, it is we who answer.
     pub(super) fn conclude(&self, answer: &Message) -> Concluded {
         if self.half.is_ours() && self.uac == Leg::Remote {

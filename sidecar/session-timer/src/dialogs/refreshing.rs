@@ -300,14 +300,7 @@ impl Dialogs {
     ) -> Verdict {
         let session = &mut self.sessions[slot as usize];
         let refresh = &mut session.refreshes[position];
-        let asked = Asked {
-            uac: refresh.from,
-            offer: refresh.offer,
-            half: refresh.half,
-            ruling: &refresh.ruling,
-            caller: session.caller,
-            timer: session.timer,
-        };
+        let asked = Asked::of(refresh, session.caller, session.timer);
         let conclusion = asked.own_answer();
         let timer = asked.timer_of(Ok(conclusion), now);
         let (from, method) = (refresh.from, refresh.method);

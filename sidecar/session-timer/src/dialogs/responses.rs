@@ -354,14 +354,7 @@ impl Dialogs {
         match answer.status {
             ..200 => {}
             200..300 => {
-                let asked = Asked {
-                    uac: refresh.from,
-                    offer: refresh.offer,
-                    half: refresh.half,
-                    ruling: &refresh.ruling,
-                    caller: session.caller,
-                    timer: session.timer,
-                };
+                let asked = Asked::of(refresh, session.caller, session.timer);
                 let conclusion = asked.conclude(message);
                 asked.write(message, conclusion, edits);
                 let timer = asked.timer_of(conclusion, now);

@@ -160,7 +160,7 @@ impl<'a> Site<'a> {
         self.pods().is_ok_and(|pods| !pods.is_empty() && pods.iter().all(obeys)).then_some(())
     }
 
-    /// Whether every pod has the sidecar, and nothing that `restricted` forbids got in with it.
+    /// The name of the first init container of each of the application's pods.
     pub fn sidecars(&self) -> Result<Vec<String>> {
         let path = "jsonpath={range .items[*]}{.spec.initContainers[0].name}{'\\n'}{end}";
         let names = self.kubectl(&["get", "pods", "--selector=app=app", "-o", path])?;
