@@ -167,6 +167,8 @@ impl Bound {
         for (endpoint, listener) in self.streams {
             hub.streams.listen(endpoint, listener)?;
         }
+        // It begins before anybody can call.
+        let history = Arc::new(History::begun(&hub));
         workers.work(&hub)?;
         let resolver_pending = has_name(self.settings.next_hop.as_ref()).then(|| self.readiness.guard("resolver"));
         drop((workers_pending, self.listeners_pending));
@@ -188,7 +190,6 @@ impl Bound {
             clock_speed: self.settings.clock_speed,
         };
         let token = AdminToken::new(self.settings.admin_token_file);
-        let history = Arc::new(History::default());
         let admin = Admin { status: status.clone(), log_filter: self.log_filter, token, history: history.clone() };
         let interfaces = Interfaces {
             admin: (self.admin, admin.router()),

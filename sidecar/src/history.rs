@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sipwarden_session_timer::Time;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -92,9 +92,16 @@ impl History {
         Report { interval_s: INTERVAL.as_secs(), capacity: CAPACITY, samples: samples.map(sample).collect() }
     }
 
-    /// Keeps a sample of `hub` now and each [`INTERVAL`]; never ends.
+    /// With a sample of `hub` as it is now.
+    pub fn begun(hub: &Hub) -> History {
+        let history = History::default();
+        history.keep(hub.now(), Counts::of(&hub.metrics, hub.active()));
+        history
+    }
+
+    /// Keeps a sample of `hub` each [`INTERVAL`]; never ends.
     pub async fn follow(&self, hub: &Hub) {
-        let mut ticks = interval(INTERVAL);
+        let mut ticks = interval_at(Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
