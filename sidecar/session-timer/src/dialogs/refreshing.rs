@@ -60,11 +60,9 @@ impl Dialogs {
     /// Is a refresh of ours under way that this request must not meet?
     pub(super) fn meets_ours(&self, slot: u32, sent: Sent, offers: bool) -> bool {
         let acting = self.sessions[slot as usize].acting.as_ref();
-        acting.is_some_and(|acting| {
-            let ours = acting.under_way.and_then(|key| self.clients.get(key as usize)).map(|client| client.ours);
-            ours.is_some_and(|ours| {
-                ours.purpose == Purpose::Refresh && acting.collides(ours.method, sent.from, sent.method, offers)
-            })
+        let under_way = acting.and_then(|acting| acting.under_way).and_then(|key| self.clients.get(key as usize));
+        under_way.map(|client| client.ours).is_some_and(|ours| {
+            ours.purpose == Purpose::Refresh && collide(ours.method, sent.from, sent.method, offers)
         })
     }
 
@@ -375,6 +373,19 @@ impl Session {
             lines.extend_from_slice(format!("Min-SE: {min_se}\r\n").as_bytes());
         }
         lines
+    }
+}
+
+/// Is a request with the method `theirs` from `from`, which `offers`, one too many while `ours` is under way (RFC 3261 §14.1,
+/// RFC 3311 §5.2)?
+fn collide(ours: Method, from: Leg, theirs: Method, offers: bool) -> bool {
+    match (ours, theirs) {
+        (Method::Invite, Method::Invite) => true,
+        // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
+        (Method::Update, Method::Update) => from == Leg::Local,
+        // Our offer waits for its answer: neither side may make another before.
+        (Method::Invite, Method::Update) => offers,
+        _ => false,
     }
 }
 

@@ -5,7 +5,7 @@ use sipwarden_sip::{Edits, HeaderName, Message, Method};
 
 use super::judging::{Asking, Digits, Judged, repeat_request};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
-use crate::acting::{Acting, Half, UpdateSupport, speaks_of_timers};
+use crate::acting::{Half, UpdateSupport, speaks_of_timers};
 use crate::media::{Carrier, Content, Media};
 use crate::negotiation::Offer;
 use crate::numbering::Numbering;
@@ -364,21 +364,6 @@ impl Session {
     fn must_answer_here(&self, from: Leg, method: Method, message: &Message) -> bool {
         let listed = self.acting.as_ref().is_some_and(|acting| acting.app_update == UpdateSupport::Listed);
         from == Leg::Remote && method == Method::Update && !listed && Content::of(message) == Content::Nothing
-    }
-}
-
-impl Acting {
-    /// Is a request with this method from `from`, which `offers`, one too many while ours is under way (RFC 3261 §14.1, RFC
-    /// 3311 §5.2)?
-    pub(super) fn collides(&self, ours: Method, from: Leg, theirs: Method, offers: bool) -> bool {
-        match (ours, theirs) {
-            (Method::Invite, Method::Invite) => true,
-            // Ours go to the remote side: its own UPDATE says nothing that ours contradicts.
-            (Method::Update, Method::Update) => from == Leg::Local,
-            // Our offer waits for its answer: neither side may make another before.
-            (Method::Invite, Method::Update) => offers,
-            _ => false,
-        }
     }
 }
 
