@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -14,6 +14,7 @@ use sipwarden_session_timer::{SessionId, VerbError};
 use tracing::info;
 
 use crate::history::{Counts, History};
+use crate::host;
 use crate::hub::Hub;
 use crate::logs::LogFilter;
 use crate::report::parse_session_name;
@@ -78,7 +79,12 @@ impl Admin {
             .route("/sessions/{id}", get(session))
             .route("/history", get(history));
         let status = self.status.clone().router();
-        own.merge(verbs).merge(filter).with_state(self).merge(status).merge(view::router())
+        own.merge(verbs)
+            .merge(filter)
+            .with_state(self)
+            .merge(status)
+            .merge(view::router())
+            .layer(from_fn(host::require_own))
     }
 
     fn presenter(&self) -> Presenter {

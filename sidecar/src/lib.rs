@@ -12,6 +12,7 @@ pub mod cli;
 pub mod credentials;
 pub mod demo;
 pub mod history;
+pub mod host;
 pub mod http;
 pub mod hub;
 pub mod logs;

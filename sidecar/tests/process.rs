@@ -5,7 +5,7 @@ mod process_pod;
 mod process_verbs;
 mod process_view;
 
-use process_harness::{Options, Sidecar, answer, eventually, header, http, read_until, receive, request};
+use process_harness::{Options, Sidecar, answer, eventually, header, http, http_as, read_until, receive, request};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -287,5 +287,20 @@ async fn a_log_filter_that_cannot_be_read_is_refused() {
     let (status, text) = http(sidecar.admin, "PUT", "/log-filter", "sipwarden=loud").await;
     assert_eq!(status, 400);
     assert!(text.contains("not a filter"), "{text}");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn the_admin_interface_is_not_read_under_a_name_that_another_site_may_own() {
+    let sidecar = Sidecar::start(Options::default()).await;
+    for (host, path, expected) in [
+        ("rebound.example", "/sessions", 421),
+        ("rebound.example:8642", "/", 421),
+        ("rebound.example", "/status", 421),
+        ("localhost", "/sessions", 200),
+    ] {
+        let (status, text) = http_as(sidecar.admin, host, "GET", path, "", "").await;
+        assert_eq!(status, expected, "{host} {path}: {text}");
+    }
     sidecar.stop().await;
 }

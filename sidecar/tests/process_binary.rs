@@ -44,7 +44,7 @@ fn policy_file(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 async fn get(server: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(server).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").expect("text");

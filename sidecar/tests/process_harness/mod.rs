@@ -184,10 +184,22 @@ pub(crate) async fn http(server: SocketAddr, method: &str, path: &str, body: &st
 
 /// [`http`] with more header lines.
 pub(crate) async fn http_with(server: SocketAddr, method: &str, path: &str, lines: &str, body: &str) -> (u16, String) {
+    http_as(server, &server.to_string(), method, path, lines, body).await
+}
+
+/// [`http_with`], calling the server by the name `host`.
+pub(crate) async fn http_as(
+    server: SocketAddr,
+    host: &str,
+    method: &str,
+    path: &str,
+    lines: &str,
+    body: &str,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(server).await.expect("connected");
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n{lines}\
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\
          Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.expect("sent");

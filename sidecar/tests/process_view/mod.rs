@@ -14,7 +14,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 /// Head and body of what `GET path` is answered with.
 async fn whole(sidecar: &Sidecar, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(sidecar.admin).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", sidecar.admin);
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut text = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("an answer").expect("text");
