@@ -94,6 +94,22 @@ impl FromStr for NextHop {
     }
 }
 
+impl NextHop {
+    /// `HOST[:PORT]`, IPv6 in brackets, as in a URI.
+    pub fn host_port(&self) -> String {
+        let Target { host, port, .. } = &self.0;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let transport = self.0.transport.expect("a next hop is read with its transport");
+        write!(f, "{}:{}", transport_name(transport), self.host_port())
+    }
+}
+
 impl FromStr for Advertised {
     type Err = AddressError;
 

@@ -1,4 +1,4 @@
-//! The command line: `run`, `check`, `demo`. `run` takes the same settings from a YAML file.
+//! The command line: `run`, `check`, `call`, `demo`. `run` takes the same settings from a YAML file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use crate::address::{Advertised, ListenAddress, NextHop, socket_addr};
+use crate::call::CallArgs;
 use crate::policy_file::Sources;
 use crate::settings::Settings;
 
@@ -30,6 +31,8 @@ pub enum Command {
         /// The YAML file
         file: PathBuf,
     },
+    /// Place a test call: INVITE, ACK, a session refresh, BYE; say what came back, and whether a session timer is kept
+    Call(Box<CallArgs>),
     /// Show a call on loopback: 422, negotiation, a refresh, a phone that vanishes, the BYE to both sides
     Demo,
 }

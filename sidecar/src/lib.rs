@@ -7,6 +7,7 @@
 pub mod address;
 pub mod admin;
 pub mod app;
+pub mod call;
 pub mod check;
 pub mod cli;
 pub mod credentials;

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use sipwarden_sidecar::cli::{Cli, Command, RunArgs};
 use sipwarden_sidecar::logs::LogFilter;
-use sipwarden_sidecar::{app, check, demo};
+use sipwarden_sidecar::{app, call, check, demo};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(*args),
         Command::Check { file } => check::check(&file),
+        Command::Call(args) => match call::run(&args) {
+            Ok(verdict) => return verdict.exit_code().into(),
+            Err(error) => Err(error),
+        },
         Command::Demo => demo::run(),
     };
     match result {

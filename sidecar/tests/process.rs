@@ -1,5 +1,6 @@
 //! The whole process on loopback: real sockets, real threads, the real binary.
 
+mod process_call;
 mod process_harness;
 mod process_pod;
 mod process_verbs;

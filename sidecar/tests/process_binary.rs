@@ -228,3 +228,20 @@ async fn the_demo_shows_every_step_and_succeeds() {
         rest = &rest[found..];
     }
 }
+
+#[tokio::test]
+async fn a_test_call_tells_its_outcome_as_json_and_by_its_exit_code() {
+    let called = output(&["call", "tcp:127.0.0.1:9", "--output", "json"]).await;
+    assert_eq!(called.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&called.stdout).expect("JSON");
+    assert_eq!((&report["verdict"], &report["target"]), (&"Failed".into(), &"tcp:127.0.0.1:9".into()));
+    assert!(report["text"].as_str().expect("a sentence").contains("cannot connect"), "{report}");
+    for wrong in [
+        &["call"][..],
+        &["call", "pbx:5060"],
+        &["call", "udp:a", "--session-expires", "30s"],
+        &["call", "udp:a", "--uri", "x"],
+    ] {
+        assert_eq!(output(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+}

@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use self::console::Console;
-use self::phone::{Packet, Phone};
+use self::phone::Phone;
 use crate::address::ListenAddress;
 use crate::app;
+use crate::call::packet::{Packet, Route};
 use crate::logs::LogFilter;
 use crate::policy_file::{PolicyFile, Sources};
 use crate::settings::Settings;
@@ -117,8 +118,8 @@ async fn play(
     tell_until(&mut events, console, |kind| matches!(kind, EventKind::Established { interval: Some(180), .. })).await?;
     let answer = caller.expect("200").await?;
     ensure!(answer.first(HeaderName::SessionExpires)?.starts_with("180;refresher=uac"), "the timer was not negotiated");
-    let dialog = Dialog::of(&answer)?;
-    call.ack(&dialog.target, 2, &answer, &dialog.route).await?;
+    let dialog = answer.route()?;
+    call.ack(&dialog.target, 2, &answer, &dialog.hops).await?;
     app.expect("ACK").await?;
 
     console.heading("The caller is the refresher: after half of the interval it refreshes.");
@@ -128,7 +129,7 @@ async fn play(
     app.answer(&refresh, "200 OK", std::slice::from_ref(&call.app_contact)).await?;
     tell_until(&mut events, console, |kind| matches!(kind, EventKind::Refreshed { by: Leg::Remote, .. })).await?;
     let refreshed = caller.expect("200").await?;
-    call.ack(&dialog.target, 3, &refreshed, &dialog.route).await?;
+    call.ack(&dialog.target, 3, &refreshed, &dialog.hops).await?;
     app.expect("ACK").await?;
 
     console.heading("Now the caller vanishes: no BYE, no refresh. Without the sidecar nobody would end this call.");
@@ -170,20 +171,6 @@ struct Call<'a> {
     app_contact: String,
 }
 
-/// What the answer to an INVITE tells about later requests.
-struct Dialog {
-    target: String,
-    route: Vec<String>,
-}
-
-impl Dialog {
-    fn of(answer: &Packet) -> anyhow::Result<Dialog> {
-        let mut hops = answer.all(HeaderName::RecordRoute)?;
-        hops.reverse();
-        Ok(Dialog { target: answer.target()?, route: hops.iter().map(|hop| format!("Route: {hop}")).collect() })
-    }
-}
-
 impl<'a> Call<'a> {
     fn new(caller: &'a Phone, app: &Phone) -> anyhow::Result<Call<'a>> {
         let (caller_address, app_address) = (caller.address()?, app.address()?);
@@ -206,21 +193,21 @@ impl<'a> Call<'a> {
         self.caller.request(&format!("INVITE {}", self.app_uri), &format!("invite{cseq}"), &lines).await
     }
 
-    async fn refresh(&self, cseq: u32, answer: &Packet, dialog: &Dialog) -> anyhow::Result<()> {
+    async fn refresh(&self, cseq: u32, answer: &Packet, dialog: &Route) -> anyhow::Result<()> {
         let mut lines = self.lines(cseq, "INVITE", &answer.first(HeaderName::To)?);
         lines.extend(["Supported: timer", "Session-Expires: 180;refresher=uac", "Min-SE: 120"].map(str::to_owned));
-        lines.extend(dialog.route.clone());
+        lines.extend(route_lines(&dialog.hops));
         self.caller.request(&format!("INVITE {}", dialog.target), &format!("invite{cseq}"), &lines).await
     }
 
     /// To a 2xx with its target and route, else (target `ACK`) to a failure, which has the INVITE's branch.
-    async fn ack(&self, target: &str, cseq: u32, answer: &Packet, route: &[String]) -> anyhow::Result<()> {
+    async fn ack(&self, target: &str, cseq: u32, answer: &Packet, hops: &[String]) -> anyhow::Result<()> {
         let (target, branch) = match target {
             "ACK" => (self.app_uri.as_str(), format!("invite{cseq}")),
             target => (target, format!("ack{cseq}")),
         };
         let mut lines = self.lines(cseq, "ACK", &answer.first(HeaderName::To)?);
-        lines.extend(route.iter().cloned());
+        lines.extend(route_lines(hops));
         self.caller.request(&format!("ACK {target}"), &branch, &lines).await
     }
 
@@ -229,4 +216,8 @@ impl<'a> Call<'a> {
         lines.extend([format!("To: {to}"), format!("CSeq: {cseq} {method}")]);
         lines
     }
+}
+
+fn route_lines(hops: &[String]) -> impl Iterator<Item = String> {
+    hops.iter().map(|hop| format!("Route: {hop}"))
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sipwarden_sip::{HeaderName, Message, Slots};
+use sipwarden_sip::HeaderName;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::console::Console;
+use crate::call::packet::Packet;
 
 /// Longest wait for a packet that must come; the expiry of the demo's session is the longest.
 const PATIENCE: Duration = Duration::from_secs(9);
@@ -30,11 +31,6 @@ pub(super) struct Phone {
     /// Where its packets go: the sidecar.
     proxy: SocketAddr,
     console: Console,
-}
-
-/// A packet that came.
-pub(super) struct Packet {
-    bytes: Vec<u8>,
 }
 
 impl Phone {
@@ -97,52 +93,26 @@ impl Phone {
 
     async fn receive(&self) -> anyhow::Result<Packet> {
         let mut bytes = vec![0; 4096];
-        let length = timeout(PATIENCE, self.socket.recv(&mut bytes)).await.context("nothing came")??;
+        let (length, from) = timeout(PATIENCE, self.socket.recv_from(&mut bytes)).await.context("nothing came")??;
         bytes.truncate(length);
-        let packet = Packet { bytes };
-        self.console.packet(self.name, "<--", &packet.start_line(), &packet.shown()?);
+        let packet = Packet { bytes, from };
+        self.console.packet(self.name, "<--", &packet.start_line(), &shown(&packet)?);
         Ok(packet)
     }
 
     async fn send(&self, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let packet = Packet { bytes };
-        self.console.packet(self.name, "-->", &packet.start_line(), &packet.shown()?);
+        let packet = Packet { bytes, from: self.address()? };
+        self.console.packet(self.name, "-->", &packet.start_line(), &shown(&packet)?);
         self.socket.send_to(&packet.bytes, self.proxy).await?;
         Ok(())
     }
 }
 
-impl Packet {
-    /// The value of the first header of that name.
-    pub(super) fn first(&self, name: HeaderName) -> anyhow::Result<String> {
-        self.all(name)?.into_iter().next().with_context(|| format!("{} is missing", name.as_str()))
+/// The headers worth a look.
+fn shown(packet: &Packet) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for name in SHOWN {
+        lines.extend(packet.all(name)?.into_iter().map(|value| format!("{}: {value}", name.as_str())));
     }
-
-    /// The values of all headers of that name.
-    pub(super) fn all(&self, name: HeaderName) -> anyhow::Result<Vec<String>> {
-        let mut slots = Slots::new();
-        let message = Message::parse(&self.bytes, &mut slots)?;
-        Ok(message.all(name).map(|header| String::from_utf8_lossy(header.value).into_owned()).collect())
-    }
-
-    /// The URI of its Contact, where requests within the dialog go.
-    pub(super) fn target(&self) -> anyhow::Result<String> {
-        let mut slots = Slots::new();
-        let message = Message::parse(&self.bytes, &mut slots)?;
-        let contact = message.contact().context("Contact is missing")?;
-        Ok(String::from_utf8_lossy(contact.uri).into_owned())
-    }
-
-    fn start_line(&self) -> String {
-        let line = self.bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        String::from_utf8_lossy(line).into_owned()
-    }
-
-    fn shown(&self) -> anyhow::Result<Vec<String>> {
-        let mut lines = Vec::new();
-        for name in SHOWN {
-            lines.extend(self.all(name)?.into_iter().map(|value| format!("{}: {value}", name.as_str())));
-        }
-        Ok(lines)
-    }
+    Ok(lines)
 }

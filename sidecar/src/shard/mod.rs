@@ -31,8 +31,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use sipwarden_session_timer::{Endpoint, Event, Flow, Limits};
-use sipwarden_sip::value::Transport;
+use sipwarden_sip::value::{Scheme, Transport, Uri};
 
+use self::sockets::uri_transport;
 pub use intake::{Intake, shard_of};
 pub use proxy::Shard;
 
@@ -65,6 +66,14 @@ pub struct Target {
     pub port: Option<u16>,
     /// Asked for by `transport=`; `None` leaves the choice to NAPTR/SRV (or UDP).
     pub transport: Option<Transport>,
+}
+
+impl Target {
+    /// What a SIP URI means; none for other schemes.
+    pub(crate) fn of(uri: &Uri) -> Option<Target> {
+        let host = std::str::from_utf8(uri.host).ok().filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))?;
+        Some(Target { host: host.to_ascii_lowercase(), port: uri.port, transport: uri_transport(uri) })
+    }
 }
 
 /// What a name came to; `Err` is remembered for a short while too.
