@@ -10,6 +10,7 @@ mod tree;
 
 use std::{borrow::Cow, fmt};
 
+use serde::Serialize;
 use serde_json::Value;
 use serde_saphyr::{Location, UserMessageFormatter, localizer::Localizer};
 
@@ -38,7 +39,7 @@ impl Loaded {
 }
 
 /// A fault in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Counted from 1. None where the parser does not tell.
     pub line: Option<u32>,

@@ -1,36 +1,84 @@
 //! `lint`: the checks of the API server and of the compile step, on files.
 
-use std::{fmt::Write as _, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context;
-use sipwarden_crds::file;
+use serde::Serialize;
+use sipwarden_crds::file::{self, Problem};
+use thiserror::Error;
 
-/// Judges files, `-` for standard input. True if nothing is wrong with them.
+/// What is said of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// `-` for standard input.
+    pub file: PathBuf,
+    /// How many objects in it are ours and were judged.
+    pub judged: usize,
+    /// How many belong to other API groups.
+    pub skipped: usize,
+    /// In the order of lines.
+    pub problems: Vec<Problem>,
+}
+
+/// A file cannot be read.
+#[derive(Debug, Error)]
+#[error("cannot read {}: {error}", path.display())]
+pub struct ReadError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl Verdict {
+    /// Nothing is wrong with it.
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// A line for each problem, or one that says that there is none.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        for problem in &self.problems {
+            writeln!(f, "{file}: {problem}")?;
+        }
+        match (self.is_good(), self.skipped) {
+            (false, _) => Ok(()),
+            (true, 0) => writeln!(f, "{file}: {} judged, none is wrong", self.judged),
+            (true, skipped) => writeln!(f, "{file}: {} judged, none is wrong, {skipped} of other kinds", self.judged),
+        }
+    }
+}
+
+/// Judges files, `-` for standard input.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file cannot be read.
+pub fn judge(files: &[PathBuf]) -> Result<Vec<Verdict>, ReadError> {
+    files.iter().map(|path| judge_file(path)).collect()
+}
+
+/// Judges files and reports; true if nothing is wrong with them.
+///
+/// # Errors
+/// A file cannot be read, or nobody reads the report.
 pub fn lint(files: &[PathBuf], report: &mut impl io::Write) -> anyhow::Result<bool> {
-    let mut good = true;
-    for path in files {
-        let text =
-            if path.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        let linted = file::lint(&text);
-        let mut told = String::new();
-        for problem in &linted.problems {
-            writeln!(told, "{}: {problem}", path.display())?;
-        }
-        if linted.problems.is_empty() {
-            let others = match linted.skipped {
-                0 => String::new(),
-                skipped => format!(", {skipped} of other kinds"),
-            };
-            writeln!(told, "{}: {} judged, none is wrong{others}", path.display(), linted.judged)?;
-        }
-        report.write_all(told.as_bytes())?;
-        good &= linted.problems.is_empty();
+    let verdicts = judge(files)?;
+    for verdict in &verdicts {
+        write!(report, "{verdict}")?;
     }
-    Ok(good)
+    Ok(verdicts.iter().all(Verdict::is_good))
+}
+
+fn judge_file(path: &Path) -> Result<Verdict, ReadError> {
+    let text = if path.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|error| ReadError { path: path.to_owned(), error })?;
+    let file::Linted { judged, skipped, problems } = file::lint(&text);
+    Ok(Verdict { file: path.to_owned(), judged, skipped, problems })
 }
 
 #[cfg(test)]
@@ -65,6 +113,6 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let error = lint(&["no/such/file".into()], &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read no/such/file");
+        assert!(error.to_string().starts_with("cannot read no/such/file: "), "{error}");
     }
 }
