@@ -49,7 +49,7 @@ pub fn bound(config: &SidecarConfig, policies: &[ClusterSessionPolicy]) -> (Side
         ..rule.clone()
     });
     let rules = rules.collect();
-    (SidecarConfig::new(&config.policy, config.generation, mode, timers, rules), clamps)
+    (SidecarConfig::new(&config.policy, config.generation, mode, config.privacy, timers, rules), clamps)
 }
 
 /// A bound and the name of the policy it is from; of equal ones that of the first name.

@@ -49,7 +49,7 @@ pub fn compile(policy: &SessionPolicy) -> Result<SidecarConfig, Vec<Violation>> 
         return Err(found.0);
     }
     let generation = policy.metadata.generation.unwrap_or(0);
-    let config = SidecarConfig::new(name, generation, spec.mode, spec.timers.clone(), rules);
+    let config = SidecarConfig::new(name, generation, spec.mode, spec.privacy, spec.timers.clone(), rules);
     check_size(&config, &mut found);
     if found.0.is_empty() { Ok(config) } else { Err(found.0) }
 }

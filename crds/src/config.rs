@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Direction, Mode},
+    is_default,
+    policy::{Direction, Mode, Privacy},
     status::SidecarConfigStatus,
     timers::{Credentials, Timers},
 };
@@ -29,11 +30,13 @@ use crate::{
     shortname = "scfg",
     category = "sipwarden",
     derive = "PartialEq",
-    doc = "What the sidecars of one workload obey, written by the operator from the SessionPolicy in force for it.",
+    doc = "What sidecars obey, written by the operator from a SessionPolicy: one for each workload, and one for each policy, \
+           for the pods it is in force for.",
     status = "SidecarConfigStatus",
     selectable = ".spec.policy",
     selectable = ".spec.mode",
     selectable = ".spec.hash",
+    printcolumn = r#"{"name":"For","type":"string","jsonPath":".metadata.labels['sipwarden\\.dev/config-for']"}"#,
     printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".spec.policy"}"#,
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Hash","type":"string","jsonPath":".spec.hash"}"#,
@@ -52,12 +55,16 @@ pub struct SidecarConfig {
     /// The generation of that policy; 0 where no API server counts them.
     pub generation: i64,
 
-    /// Of what the sidecar obeys (mode, timers and rules): 16 hexadecimal digits that are equal when it behaves equally.
+    /// Of what the sidecar obeys (mode, privacy, timers and rules): 16 hexadecimal digits that are equal when it behaves equally.
     #[schemars(length(max = 16))]
     pub hash: String,
 
     /// Whether the policy acts or only tells.
     pub mode: Mode,
+
+    /// What is shown of who calls whom. Left out at its default, which older sidecars do not know.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub privacy: Privacy,
 
     /// The timers of the calls that no rule matches.
     pub timers: Timers,
@@ -115,9 +122,16 @@ pub struct CompiledMatch {
 }
 
 impl SidecarConfig {
-    pub(crate) fn new(policy: &str, generation: i64, mode: Mode, timers: Timers, rules: Vec<CompiledRule>) -> Self {
-        let hash = hash(mode, &timers, &rules);
-        Self { policy: policy.to_owned(), generation, hash, mode, timers, rules }
+    pub(crate) fn new(
+        policy: &str,
+        generation: i64,
+        mode: Mode,
+        privacy: Privacy,
+        timers: Timers,
+        rules: Vec<CompiledRule>,
+    ) -> Self {
+        let hash = hash(mode, privacy, &timers, &rules);
+        Self { policy: policy.to_owned(), generation, hash, mode, privacy, timers, rules }
     }
 
     /// The Secrets that its credentials name, which have to be mounted beside the sidecar.
@@ -132,7 +146,12 @@ impl SidecarConfig {
 }
 
 /// The fields are written in the order they are declared in and hold no maps, so equal values give equal text.
-fn hash(mode: Mode, timers: &Timers, rules: &[CompiledRule]) -> String {
-    let text = serde_json::to_vec(&(mode, timers, rules)).expect("these types have string keys only");
+/// Privacy is part of it where it says something, so that a version which does not know it gives the same hash.
+fn hash(mode: Mode, privacy: Privacy, timers: &Timers, rules: &[CompiledRule]) -> String {
+    let text = match is_default(&privacy) {
+        true => serde_json::to_vec(&(mode, timers, rules)),
+        false => serde_json::to_vec(&(mode, privacy, timers, rules)),
+    };
+    let text = text.expect("these types have string keys only");
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

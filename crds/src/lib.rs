@@ -30,7 +30,7 @@ pub use compile::{Violation, compile};
 pub use condition::{Acceptance, Judgement, Programming};
 pub use config::{CompiledMatch, CompiledRule, SidecarConfig, SidecarConfigObject};
 pub use duration::{Duration, ParseDurationError};
-pub use policy::{Direction, Mode, Rule, RuleMatch, SessionPolicy, SessionPolicySpec};
+pub use policy::{Direction, Mode, Privacy, Rule, RuleMatch, SessionPolicy, SessionPolicySpec, SipUsers};
 pub use status::{ClusterSessionPolicyStatus, MAX_CLAMPS, PodCounts, SessionPolicyStatus, SidecarConfigStatus};
 pub use timers::{
     ActForApp, AppProbe, BelowMinSe, Credentials, Expiry, ExpiryAction, ExpiryOverrides, Jitter, Malformed, Margin,

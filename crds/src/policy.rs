@@ -64,6 +64,9 @@ pub struct SessionPolicySpec {
     /// and logs what Enforce would have done.
     pub mode: Mode,
 
+    /// What sidecars show of who calls whom.
+    pub privacy: Privacy,
+
     /// How sessions are timed, unless a rule says otherwise.
     pub timers: Timers,
 
@@ -80,6 +83,26 @@ pub enum Mode {
     Enforce,
     /// Messages pass untouched; what would have been done is counted and logged.
     Observe,
+}
+
+/// What is shown of who calls whom, in logs and by the sidecar's admin port. Metrics never name anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Privacy {
+    /// The users of SIP URIs, which are phone numbers more often than not. Redact writes sip:***@host in log lines, and in
+    /// what the admin port shows to who does not ask to reveal them; Show writes them as they are. Example: Show, while a
+    /// trunk is being tested.
+    pub sip_users: SipUsers,
+}
+
+/// Whether the users of SIP URIs are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SipUsers {
+    /// Only their hosts are.
+    #[default]
+    Redact,
+    /// They are.
+    Show,
 }
 
 /// Other timers for the calls that match.

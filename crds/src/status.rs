@@ -57,7 +57,7 @@ pub struct PodCounts {
     pub stale: i32,
 }
 
-/// How far the workload's sidecars are.
+/// How far the sidecars are that the config is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SidecarConfigStatus {
@@ -68,7 +68,7 @@ pub struct SidecarConfigStatus {
     #[schemars(length(max = 16))]
     pub observed_hash: String,
 
-    /// Pods of the workload that have a sidecar.
+    /// Pods of the workload, or that the policy is in force for, that have a sidecar.
     pub pods: i32,
 
     /// Those whose sidecar said that it obeys this hash.

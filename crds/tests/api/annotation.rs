@@ -53,6 +53,16 @@ fn defaults_are_left_out_and_come_back() {
 }
 
 #[test]
+fn privacy_is_written_where_it_says_something() {
+    let privacy = json!({ "sipUsers": "Show" });
+    let config = compiled(json!({ "privacy": privacy })).expect("valid");
+    let text = to_annotation("deployment-asterisk", &config);
+    assert!(text.contains(r#""privacy":{"sipUsers":"Show"}"#), "{text}");
+    assert_eq!(from_annotation(&text), Ok(config));
+    assert!(!to_annotation("a", &compiled(json!({})).expect("valid")).contains("privacy"));
+}
+
+#[test]
 fn an_annotation_holds_a_config_and_nothing_else() {
     let told = |text: &str| from_annotation(text).expect_err("no config")[0].to_string();
     let policy = json!({

@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::Value;
 use sipwarden_crds::{
     ActForApp, AppProbe, BelowMinSe, Credentials, Direction, Duration, Expiry, ExpiryAction, ExpiryOverrides, Jitter,
-    Malformed, Margin, Mode, RefreshMethod, Refresher, Rule, RuleMatch, SessionPolicy, SessionPolicySpec,
-    TimerOverrides, Timers, WithoutPeerSupport,
+    Malformed, Margin, Mode, Privacy, RefreshMethod, Refresher, Rule, RuleMatch, SessionPolicy, SessionPolicySpec,
+    SipUsers, TimerOverrides, Timers, WithoutPeerSupport,
 };
 
 /// Policies as the types allow them, with values close enough together that they often contradict each other.
@@ -72,9 +72,10 @@ fn policy(
     let selector = ("[a-z]{1,8}", "[a-z]{0,8}")
         .prop_map(|pair| LabelSelector { match_labels: Some([pair].into()), ..LabelSelector::default() });
     let mode = select(vec![Mode::Enforce, Mode::Observe]);
-    ("[a-z][a-z0-9]{0,8}", option::of(selector), any::<i32>(), mode, timers, vec(rule, 0..4)).prop_map(
-        |(name, pod_selector, priority, mode, timers, rules)| {
-            SessionPolicy::new(&name, SessionPolicySpec { pod_selector, priority, mode, timers, rules })
+    let privacy = select(vec![SipUsers::Redact, SipUsers::Show]).prop_map(|sip_users| Privacy { sip_users });
+    ("[a-z][a-z0-9]{0,8}", option::of(selector), any::<i32>(), mode, privacy, timers, vec(rule, 0..4)).prop_map(
+        |(name, pod_selector, priority, mode, privacy, timers, rules)| {
+            SessionPolicy::new(&name, SessionPolicySpec { pod_selector, priority, mode, privacy, timers, rules })
         },
     )
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use sipwarden_crds::{
     ActForApp, BelowMinSe, Credentials, Direction, ExpiryAction, Margin, Mode, RefreshMethod, Refresher, SidecarConfig,
-    Timers, compile,
+    SipUsers, Timers, compile,
     file::{self, Loaded, Problem},
 };
 
@@ -285,5 +285,8 @@ fn the_hash_tells_behaviour_and_nothing_else() {
     assert_eq!(renamed.hash, config.hash);
 
     policy.spec.mode = Mode::Observe;
-    assert_ne!(compile(&policy).unwrap().hash, config.hash);
+    let observing = compile(&policy).unwrap().hash;
+    assert_ne!(observing, config.hash);
+    policy.spec.privacy.sip_users = SipUsers::Show;
+    assert_ne!(compile(&policy).unwrap().hash, observing);
 }

@@ -163,7 +163,9 @@ fn columns_and_selectable_fields_are_of_fields_that_exist() {
     for crd in [SessionPolicy::crd(), ClusterSessionPolicy::crd(), SidecarConfigObject::crd()] {
         let crd = serde_json::to_value(crd).expect("a definition is JSON");
         let version = &crd["spec"]["versions"][0];
-        let mut paths = vec![".metadata.creationTimestamp".to_owned()];
+        // Of the metadata, which the schema leaves to Kubernetes.
+        let of_metadata = [".metadata.creationTimestamp", r".metadata.labels['sipwarden\.dev/config-for']"];
+        let mut paths = of_metadata.map(str::to_owned).to_vec();
         let schema = &version["schema"]["openAPIV3Schema"];
         walk(schema, "", &mut |path, _| paths.push(path.to_owned()));
         for list in ["additionalPrinterColumns", "selectableFields"] {
