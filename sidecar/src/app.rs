@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::shard::{Shard, ShardConfig, Target};
 use crate::status::Status;
 use crate::token::AdminToken;
+use crate::traces::Tracing;
 use crate::transport::{Endpoint, tcp, udp};
 use crate::workers::Workers;
 
@@ -148,6 +149,9 @@ impl Bound {
         let workers_pending = self.readiness.guard("workers");
         let mut workers = Workers::start(self.datagrams).await?;
         let metrics = Arc::new(Metrics::new());
+        let (shards, reveal) = (self.settings.workers, self.settings.log_sip_users);
+        let begin = |otlp| Tracing::begin(otlp, shards, self.endpoints.clone(), reveal, metrics.clone());
+        let tracing = self.settings.otlp.as_ref().map(begin).transpose()?;
         let connections = tcp::Streams::new(workers.runtime.clone(), workers.commands[0].clone(), metrics.clone());
         let (lookups, lookups_asked) = mpsc::unbounded_channel();
         let config = Arc::new(shard_config(&self.settings, &self.endpoints)?);
@@ -163,6 +167,7 @@ impl Bound {
             policy: policy.clone(),
             lookups,
             watcher: self.watcher,
+            traces: tracing.as_ref().map(|tracing| tracing.traces.clone()),
         }));
         for (endpoint, listener) in self.streams {
             hub.streams.listen(endpoint, listener)?;
@@ -201,11 +206,16 @@ impl Bound {
             error = workers.failed() => Err(error),
             error = interfaces.serve(&hub.metrics) => Err(error),
             () = self.policy.follow(&hub) => Err(anyhow!("the policy watch ended by itself")),
+            () = follow(tracing.as_ref()) => Err(anyhow!("the traces ended by themselves")),
             () = history.follow(&hub) => Err(anyhow!("the history ended by itself")),
             resolved = resolving => resolved.and_then(|()| Err(anyhow!("the resolver ended by itself"))),
         };
         info!("stopping");
-        workers.stop().await.and(ended)
+        let stopped = workers.stop().await;
+        if let Some(tracing) = tracing {
+            tracing.finish().await;
+        }
+        stopped.and(ended)
     }
 
     /// With several workers each gets a socket of its own on the same port; the first one chooses port 0's real port.
@@ -254,6 +264,13 @@ impl Interfaces {
             served = admin => anyhow!("the admin interface ended by itself: {served:?}"),
             served = status => anyhow!("the status interface ended by itself: {served:?}"),
         }
+    }
+}
+
+async fn follow(tracing: Option<&Tracing>) {
+    match tracing {
+        Some(tracing) => tracing.traces.follow().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use sipwarden_otlp::{Endpoint, Otlp, Ratio};
 
 use crate::address::{Advertised, ListenAddress, NextHop, socket_addr};
 use crate::call::CallArgs;
@@ -42,7 +43,7 @@ pub enum Command {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RunArgs {
     /// The same settings in YAML: policy, lastGood, credentialsDir, listen, appListen, app, nextHop, advertise, status,
-    /// admin, adminTokenFile, clockSpeed, workers, logFormat, log, logSipUsers
+    /// admin, adminTokenFile, clockSpeed, workers, logFormat, log, logSipUsers, otlp, otlpRatio
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -94,9 +95,15 @@ pub struct RunArgs {
     /// What is logged, for example info or sipwarden=debug; PUT /log-filter changes it later [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
-    /// Do not redact the users of SIP URIs in log lines
+    /// Do not redact the users of SIP URIs in log lines and traces
     #[arg(long)]
     pub log_sip_users: bool,
+    /// Trace each session to this collector, by OTLP over HTTP, such as http://otel-collector:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<Endpoint>,
+    /// How many of the sessions are traced whose INVITE carries no traceparent, from 0 to 1 [default: 1]
+    #[arg(long, value_name = "RATIO")]
+    pub otlp_ratio: Option<Ratio>,
 }
 
 /// How log lines look.
@@ -133,6 +140,9 @@ impl RunArgs {
         let Some(app) = self.app else {
             bail!("--app is missing: where the application listens, for example udp:127.0.0.1:5070")
         };
+        if self.otlp.is_none() && self.otlp_ratio.is_some() {
+            bail!("--otlp-ratio says how much is traced, but not where to: add --otlp URL")
+        }
         let settings = Settings {
             policy: Sources {
                 file: self.policy,
@@ -150,6 +160,7 @@ impl RunArgs {
             clock_speed: self.clock_speed.unwrap_or(1),
             workers: self.workers.unwrap_or(1),
             log_sip_users: self.log_sip_users,
+            otlp: self.otlp.map(|endpoint| Otlp { endpoint, ratio: self.otlp_ratio.unwrap_or(Ratio::ALL) }),
         };
         settings.check()?;
         Ok(settings)
@@ -181,6 +192,8 @@ impl RunArgs {
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
             log_sip_users: self.log_sip_users || file.log_sip_users,
+            otlp: self.otlp.or(file.otlp),
+            otlp_ratio: self.otlp_ratio.or(file.otlp_ratio),
         }
     }
 }
@@ -263,6 +276,20 @@ mod tests {
         assert_eq!(settings.status, Some("[2001:db8::7]:8643".parse().expect("an address")));
         assert_eq!(settings.policy.last_good, Some("/var/lib/sipwarden/last-good.json".into()));
         assert_eq!(settings.policy.credentials_dir.to_str(), Some("/etc/sipwarden/credentials"));
+    }
+
+    #[test]
+    fn a_collector_is_a_url_and_a_ratio_a_part_of_a_whole() {
+        let (_dir, path) = file("app: udp:127.0.0.1:5070\notlp: http://collector:4318\notlpRatio: 0.5\n");
+        let listen = ["--listen", "udp:127.0.0.1:0", "--app-listen", "udp:127.0.0.1:0"];
+        let given = [&["--config", &path, "--otlp-ratio", "0.25"], &listen[..]].concat();
+        let otlp = run(&given).merged().expect("merged").settings().expect("settings").otlp.expect("a collector");
+        assert_eq!((otlp.endpoint.to_string().as_str(), otlp.ratio.get()), ("http://collector:4318", 0.25));
+        for (text, told) in [("otlp: collector:4318\n", "http://"), ("otlpRatio: 2\n", "from 0 to 1")] {
+            let (_dir, path) = file(text);
+            let error = run(&["--config", &path]).merged().expect_err(text).to_string();
+            assert!(error.contains("line 1") && error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use sipwarden_otlp::opentelemetry::trace::TraceId;
 use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time, VerbError};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::report;
 use crate::shard::{Lookup, Resolved, Shard, Target};
+use crate::traces::{Cause, Traces, Turn};
 use crate::transport::tcp::Streams;
 use crate::transport::{Endpoint, Inbound};
 
@@ -32,6 +34,7 @@ pub struct Hub {
     policy: RwLock<Arc<Policy>>,
     lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     watcher: Option<mpsc::UnboundedSender<(usize, Event)>>,
+    traces: Option<Arc<Traces>>,
     start: Instant,
     limit_logged_ms: AtomicU64,
 }
@@ -65,6 +68,8 @@ pub struct HubParts {
     pub lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     /// Gets every event with its shard.
     pub watcher: Option<mpsc::UnboundedSender<(usize, Event)>>,
+    /// Where sessions are traced, if anywhere.
+    pub traces: Option<Arc<Traces>>,
 }
 
 struct Slot {
@@ -80,7 +85,8 @@ impl Hub {
 
     /// Time begins now.
     pub fn new(parts: HubParts) -> Hub {
-        let HubParts { endpoints, metrics, streams, key, log_sip_users, shards, policy, lookups, watcher } = parts;
+        let HubParts { endpoints, metrics, streams, key, log_sip_users, shards, policy, lookups, watcher, traces } =
+            parts;
         let slot = |(shard, worker)| Slot {
             shard: Mutex::new(shard),
             armed_ms: AtomicU64::new(Hub::NEVER.as_millis()),
@@ -96,6 +102,7 @@ impl Hub {
             policy: RwLock::new(policy),
             lookups,
             watcher,
+            traces,
             start: Instant::now(),
             limit_logged_ms: AtomicU64::new(0),
         }
@@ -140,15 +147,19 @@ impl Hub {
         }
     }
 
-    /// Counts, logs and shows the events of a shard, which the caller holds, and clears them.
-    pub fn report(&self, index: usize, shard: &Shard, events: &mut Vec<Event>) {
+    /// Counts, logs, traces and shows the events of a shard, which the caller holds, and clears them. `cause` is what the
+    /// shard was shown.
+    pub fn report(&self, index: usize, shard: &Shard, cause: Option<Cause>, events: &mut Vec<Event>) {
+        let mut turn = self.traces.as_ref().and_then(|traces| traces.turn(index, cause, events));
         for event in events.drain(..) {
             self.metrics.event(&event);
             if let Some(watcher) = &self.watcher {
                 let _ = watcher.send((index, event));
             }
+            let policy = || self.policy_of(shard, &event);
+            let trace = turn.as_mut().and_then(|turn: &mut Turn| turn.event(&event, shard, policy));
             if !matches!(event.kind, EventKind::LimitReached { .. }) || self.may_log_limit() {
-                report::log(index, &event, || self.policy_of(shard, &event));
+                report::log(index, &event, trace, policy);
             }
         }
     }
@@ -175,6 +186,11 @@ impl Hub {
     /// Sessions with a 2xx and no end.
     pub fn active(&self) -> usize {
         (0..self.shards.len()).map(|index| self.shard(index).dialogs().active()).sum()
+    }
+
+    /// The trace of a session, while it is traced.
+    pub fn trace_id(&self, index: usize, id: SessionId) -> Option<TraceId> {
+        self.traces.as_ref()?.trace_id(index, id)
     }
 
     /// One session.

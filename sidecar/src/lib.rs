@@ -2,7 +2,7 @@
 //!
 //! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
 //! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`], [`credentials`]), and what is
-//! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`metrics`], [`logs`]).
+//! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`metrics`], [`logs`], [`traces`]).
 
 pub mod address;
 pub mod admin;
@@ -28,6 +28,7 @@ pub mod settings;
 pub mod shard;
 pub mod status;
 pub mod token;
+pub mod traces;
 pub mod transport;
 pub mod typed;
 pub mod view;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use sipwarden_otlp::opentelemetry::trace::TraceId;
 use sipwarden_session_timer::{
     ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, NoRefresh, Policy, SdpUnusable, SessionId,
 };
@@ -113,8 +114,9 @@ fn no_refresh_name(reason: NoRefresh) -> &'static str {
     }
 }
 
-/// Writes an event to the log. `policy` finds the one that decided; it is only asked when the line is wanted.
-pub fn log(shard: usize, event: &Event, policy: impl FnOnce() -> Arc<Policy>) {
+/// Writes an event to the log, with the trace it is part of. `policy` finds the one that decided; it is only asked when the
+/// line is wanted.
+pub fn log(shard: usize, event: &Event, trace: Option<TraceId>, policy: impl FnOnce() -> Arc<Policy>) {
     macro_rules! line {
         ($log:ident, $level:expr) => {
             if tracing::enabled!(target: "sipwarden::session", $level) {
@@ -126,6 +128,7 @@ pub fn log(shard: usize, event: &Event, policy: impl FnOnce() -> Arc<Policy>) {
                     session = event.session.map(|id| session_name(shard, id)),
                     policy = policy.name,
                     rule = policy.rule_name(event.rule),
+                    trace_id = trace.map(tracing::field::display),
                     side, method, asked_s, interval_s, min_se_s, refresher, status, reason, observed,
                     "{kind}"
                 );

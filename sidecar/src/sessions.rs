@@ -39,6 +39,9 @@ pub struct Session {
     mode: &'static str,
     policy: String,
     rule: Option<String>,
+    /// Where it is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     interval_s: Option<u32>,
     refresher: Option<&'static str>,
     /// Until the session interval ends.
@@ -247,6 +250,7 @@ impl Presenter {
             mode: report::mode_name(view.policy.mode),
             policy: view.policy.name.clone(),
             rule: view.policy.rule_name(view.rule).map(str::to_owned),
+            trace_id: self.hub.trace_id(shard, view.id).map(|id| id.to_string()),
             interval_s: view.interval,
             refresher: view.refresher.map(Leg::as_str),
             deadline_in_s: view.deadline.map(until),

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
+use sipwarden_otlp::Otlp;
 
 use crate::address::{Advertised, ListenAddress};
 use crate::policy_file::Sources;
@@ -39,8 +40,10 @@ pub struct Settings {
     pub clock_speed: u32,
     /// Threads and shards.
     pub workers: usize,
-    /// Users of SIP URIs stand in log lines.
+    /// Users of SIP URIs stand in log lines and traces.
     pub log_sip_users: bool,
+    /// Where sessions are traced.
+    pub otlp: Option<Otlp>,
 }
 
 impl Settings {
@@ -121,6 +124,7 @@ mod tests {
             clock_speed: 1,
             workers: 1,
             log_sip_users: false,
+            otlp: None,
         }
     }
 

@@ -21,6 +21,7 @@ use tracing::trace;
 use crate::hub::{Command, Hub};
 use crate::metrics::MessageKind;
 use crate::shard::{DropReason, Intake, Outbox, Outcome, shard_of};
+use crate::traces::Cause;
 use crate::transport::udp::{Arena, Udp};
 use crate::typed;
 
@@ -202,7 +203,7 @@ impl Engine {
                 let index = shard_of(&message, hub.key, hub.shard_count());
                 let mut shard = hub.shard(index);
                 let outcome = shard.handle_message(now, flow, &message, &mut self.outbox);
-                hub.report(index, &shard, &mut self.outbox.events);
+                hub.report(index, &shard, Some(Cause { flow, message: &message }), &mut self.outbox.events);
                 if index != self.index {
                     hub.arm(index, &shard);
                 }
@@ -221,7 +222,7 @@ impl Engine {
         let mut shard = self.hub.shard(self.index);
         if shard.next_timeout().is_some_and(|due| due <= now) {
             shard.handle_timeout(now, &mut self.outbox);
-            self.hub.report(self.index, &shard, &mut self.outbox.events);
+            self.hub.report(self.index, &shard, None, &mut self.outbox.events);
         }
     }
 

@@ -1,5 +1,8 @@
 //! The real binary: command line, exit codes, signals.
 
+#[path = "process_traces/collector.rs"]
+mod collector;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -8,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
@@ -168,6 +171,39 @@ async fn sighup_reads_the_policy_again_and_names_line_and_field_of_what_is_wrong
     assert_eq!(timeout(PATIENCE, running.child.wait()).await.expect("ends").expect("waited").code(), Some(0));
 }
 
+/// What is logged of a call and what its collector gets name the same trace; what waits is sent at the end.
+#[tokio::test]
+async fn log_lines_carry_the_id_of_the_trace_that_the_collector_gets() {
+    let collector = collector::Collector::start().await;
+    let (_directory, path) = policy_file(&POLICY.replace("  timers", "  mode: Enforce\n  timers"));
+    let policy = path.to_str().expect("UTF-8");
+    let running =
+        Running::start(&["--policy", policy, "--otlp", &collector.url(), "--log-format", "json", "--otlp-ratio", "1"])
+            .await;
+    let listen = running.ready.split(' ').find_map(|word| word.strip_prefix("listen=udp:")).expect("an address");
+    let phone = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    phone.connect(listen).await.expect("connected");
+    let invite = format!(
+        "INVITE sip:bob@{listen} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKl1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>\r\nCall-ID: l1\r\nCSeq: 1 INVITE\r\n\
+         Supported: timer\r\nSession-Expires: 60\r\nContent-Length: 0\r\n\r\n",
+        phone.local_addr().expect("an address")
+    );
+    phone.send(invite.as_bytes()).await.expect("sent");
+    let mut answer = [0; 2048];
+    timeout(PATIENCE, phone.recv(&mut answer)).await.expect("an answer").expect("received");
+    running.signal(Signal::SIGTERM);
+    let log = running.ends_well().await;
+
+    let rejected = log.lines().find(|line| line.contains(r#""message":"Rejected""#)).expect("a line");
+    let line: serde_json::Value = serde_json::from_str(rejected).expect("JSON");
+    let [got] = &collector.spans()[..] else { panic!("not one span: {:?}\n{log}", collector.spans()) };
+    assert_eq!(line["trace_id"], got.trace_id());
+    assert_eq!((got.text("sipwarden.call_id"), got.events()), ("l1".to_owned(), vec!["Rejected"]));
+    assert_eq!(got.parent(), "");
+    assert!(got.event_text("Rejected", "sipwarden.asked_s") == "60" && !got.resource.is_empty());
+}
+
 #[tokio::test]
 async fn check_tells_line_and_field_or_what_the_policy_does() {
     let (_directory, path) = policy_file(POLICY);
@@ -190,6 +226,7 @@ async fn settings_that_cannot_work_are_refused_with_the_flag_that_helps() {
         (&["--app", "udp:127.0.0.1:5070", "--listen", "udp:0.0.0.0:0"][..], "--advertise"),
         (&["--app", "udp:127.0.0.1:5070", "--policy", "/nowhere/policy.yaml"], "/nowhere/policy.yaml"),
         (&["--app", "udp:127.0.0.1:5070", "--workers", "0"], "--workers"),
+        (&["--app", "udp:127.0.0.1:5070", "--otlp-ratio", "0.5"], "add --otlp"),
         (&["--app", "udp:127.0.0.1:5070", "--last-good", "/nowhere/last-good.json"], "add --policy"),
         (&["--app", "tcp:127.0.0.1:5070"], "--app-listen"),
         (&[], "--app is missing"),

@@ -6,11 +6,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each of our crates may use of ours, apart from tests.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("sipwarden-sip", &[]),
     ("sipwarden-session-timer", &["sipwarden-sip"]),
     ("sipwarden-crds", &[]),
-    ("sipwarden-sidecar", &["sipwarden-sip", "sipwarden-session-timer", "sipwarden-crds"]),
+    ("sipwarden-otlp", &[]),
+    ("sipwarden-sidecar", &["sipwarden-sip", "sipwarden-session-timer", "sipwarden-crds", "sipwarden-otlp"]),
     ("sipwarden-operator", &["sipwarden-crds"]),
     ("kubectl-sipwarden", &["sipwarden-crds", "sipwarden-operator"]),
 ];

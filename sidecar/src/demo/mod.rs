@@ -67,6 +67,7 @@ async fn show() -> anyhow::Result<()> {
         clock_speed: CLOCK_SPEED,
         workers: 1,
         log_sip_users: false,
+        otlp: None,
     };
     let config = file::load(POLICY).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.into_config();
     let mut bound = app::build_with(settings, PolicyFile::without_file(config)?, LogFilter::not_ours())?;

@@ -1,5 +1,6 @@
 //! Label values and how enums index them.
 
+use sipwarden_otlp::Fate;
 use sipwarden_session_timer::LimitKind;
 use sipwarden_sip::ParseError;
 
@@ -9,8 +10,18 @@ pub(super) const KINDS: &[&str] = &["request", "response", "unreadable"];
 pub(super) const VERDICTS: &[&str] = &["Forwarded", "Edited", "Answered", "Absorbed", "Parked", "Dropped"];
 pub(super) const DROPS: &[&str] =
     &["BadRequest", "UnsupportedScheme", "Version", "NotOurVia", "NoRoute", "Unanswerable", "LookupsFull"];
-pub(super) const LIMITS: &[&str] =
-    &["Calls", "Forks", "IdentitySize", "Connections", "WriteQueue", "DatagramQueue", "Lookups", "HttpConnections"];
+pub(super) const LIMITS: &[&str] = &[
+    "Calls",
+    "Forks",
+    "IdentitySize",
+    "Connections",
+    "WriteQueue",
+    "DatagramQueue",
+    "Lookups",
+    "HttpConnections",
+    "Traces",
+];
+pub(super) const FATES: &[&str] = &["Exported", "QueueFull", "Failed"];
 pub(super) const TRANSPORT_ERRORS: &[&str] =
     &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
 pub(super) const PARSE_FAILURES: &[&str] =
@@ -48,6 +59,14 @@ pub(super) fn parse_label(error: ParseError) -> usize {
     }
 }
 
+pub(super) fn fate_label(fate: Fate) -> usize {
+    match fate {
+        Fate::Exported => 0,
+        Fate::QueueFull => 1,
+        Fate::Failed => 2,
+    }
+}
+
 pub(super) fn limit_label(limit: Limit) -> usize {
     match limit {
         Limit::Core(LimitKind::Calls) => 0,
@@ -58,5 +77,6 @@ pub(super) fn limit_label(limit: Limit) -> usize {
         Limit::DatagramQueue => 5,
         Limit::Lookups => 6,
         Limit::HttpConnections => 7,
+        Limit::Traces => 8,
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntGauge, Registry, TextEncoder};
+use sipwarden_otlp::Fate;
 use sipwarden_session_timer::{Event, Leg, LimitKind, Limits};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
@@ -18,7 +19,8 @@ pub use self::policy::{PolicyFacts, PolicyMetrics};
 use self::events::EventMetrics;
 use self::grid::Grid;
 use self::labels::{
-    DROPS, KINDS, LIMITS, PARSE_FAILURES, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label, parse_label, status_label,
+    DROPS, FATES, KINDS, LIMITS, PARSE_FAILURES, STATUSES, TRANSPORT_ERRORS, VERDICTS, fate_label, limit_label,
+    parse_label, status_label,
 };
 use crate::address::transport_name;
 use crate::shard::{DropReason, Outcome};
@@ -38,6 +40,7 @@ pub struct Metrics {
     limits: Grid<1>,
     transport_errors: Grid<2>,
     lookups: Grid<1>,
+    spans: Grid<1>,
     decision: Histogram,
     sessions: IntGauge,
     connections: IntGauge,
@@ -70,6 +73,8 @@ pub enum Limit {
     Lookups,
     /// Connections to the admin or the status interface: one more has to wait.
     HttpConnections,
+    /// Sessions and calls being set up that are traced: one is not.
+    Traces,
 }
 
 /// What went wrong on a socket.
@@ -145,6 +150,12 @@ impl Metrics {
                 "Names looked up (RFC 3263), by result.",
                 [("result", &["Resolved", "Unresolvable"])],
             ),
+            spans: Grid::new(
+                r,
+                "sipwarden_trace_spans_total",
+                "Spans for the collector of --otlp, by what became of them; all but exported ones are lost.",
+                [("fate", FATES)],
+            ),
             decision: histogram(
                 r,
                 "sipwarden_decision_seconds",
@@ -198,6 +209,11 @@ impl Metrics {
     /// A name was looked up.
     pub fn lookup(&self, resolved: bool) {
         self.lookups.inc([usize::from(!resolved)]);
+    }
+
+    /// What became of spans.
+    pub fn spans(&self, fate: Fate, spans: u64) {
+        self.spans.add([fate_label(fate)], spans);
     }
 
     /// The time one decision took.
@@ -298,9 +314,9 @@ mod tests {
     fn every_label_list_fits_its_enum() {
         let metrics = Metrics::new();
         metrics.transport_error(Transport::Tcp, TransportError::Idle);
-        metrics.limit(Limit::HttpConnections);
+        metrics.limit(Limit::Traces);
         let text = metrics.render(0);
         assert!(text.contains(r#"sipwarden_transport_errors_total{error="Idle",transport="tcp"} 1"#));
-        assert!(text.contains(r#"sipwarden_limits_reached_total{limit="HttpConnections"} 1"#));
+        assert!(text.contains(r#"sipwarden_limits_reached_total{limit="Traces"} 1"#));
     }
 }

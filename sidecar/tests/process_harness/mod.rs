@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sipwarden_otlp::Otlp;
 use sipwarden_session_timer::Leg;
 use sipwarden_sidecar::app::{self, Bound};
 use sipwarden_sidecar::logs::LogFilter;
@@ -29,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) admin_token_file: Option<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) clock_speed: u32,
+    pub(crate) otlp: Option<Otlp>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             admin_token_file: None,
             workers: 1,
             clock_speed: 1,
+            otlp: None,
         }
     }
 }
@@ -120,6 +123,7 @@ fn settings(options: &Options, app: SocketAddr) -> Settings {
         clock_speed: options.clock_speed,
         workers: options.workers,
         log_sip_users: false,
+        otlp: options.otlp.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sipwarden_otlp::Fate;
 use sipwarden_session_timer::{ByeOutcome, EndCause, EventKind, HeaderKind, Leg, LimitKind, NoRefresh, SdpUnusable};
 use sipwarden_sidecar::metrics::{Limit, MessageKind, Metrics, PolicyFacts, Reload, TransportError};
 use sipwarden_sidecar::shard::{DropReason, Outcome};
@@ -54,12 +55,13 @@ pub fn everything_but_events(metrics: &Metrics) {
     for error in [Receive, Send, TooLarge, Refused, ConnectTimeout, Accept, Framing, Idle] {
         [Transport::Udp, Transport::Tcp].into_iter().for_each(|transport| metrics.transport_error(transport, error));
     }
-    use Limit::{Connections, DatagramQueue, HttpConnections, Lookups, WriteQueue};
-    [Connections, WriteQueue, DatagramQueue, Lookups, HttpConnections]
+    use Limit::{Connections, DatagramQueue, HttpConnections, Lookups, Traces, WriteQueue};
+    [Connections, WriteQueue, DatagramQueue, Lookups, HttpConnections, Traces]
         .into_iter()
         .for_each(|limit| metrics.limit(limit));
     [Reload::Applied, Reload::Unchanged, Reload::Refused].into_iter().for_each(|result| metrics.policy.reload(result));
     [false, true].into_iter().for_each(|resolved| metrics.lookup(resolved));
+    [Fate::Exported, Fate::QueueFull, Fate::Failed].into_iter().for_each(|fate| metrics.spans(fate, 1));
     metrics.decision(Duration::from_micros(3));
     metrics.connections(1);
     metrics.policy.problems(2);
