@@ -12,7 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, 
 use sipwarden_sip::value::Transport;
 use socket2::{Protocol, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 use crate::metrics::{Limit, Metrics, TransportError};
 
@@ -35,7 +35,11 @@ pub struct Arena {
 pub struct Udp {
     /// Its endpoint's index.
     pub endpoint: u16,
-    socket: UdpSocket,
+    /// Watched for what arrives, not for room to send: the kernel tells of room after each datagram that has left, and
+    /// would wake us as often as there is one.
+    socket: AsyncFd<StdSocket>,
+    /// The same socket watched for room, while something waits for that.
+    room: Option<AsyncFd<StdSocket>>,
     receive_headers: MultiHeaders<SockaddrStorage>,
     send_headers: MultiHeaders<SockaddrStorage>,
     queue: VecDeque<(SocketAddr, Box<[u8]>)>,
@@ -80,7 +84,8 @@ impl Udp {
     pub fn new(endpoint: u16, socket: StdSocket, metrics: Arc<Metrics>) -> io::Result<Udp> {
         Ok(Udp {
             endpoint,
-            socket: UdpSocket::from_std(socket)?,
+            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            room: None,
             receive_headers: MultiHeaders::preallocate(BATCH, None),
             send_headers: MultiHeaders::preallocate(BATCH, None),
             queue: VecDeque::new(),
@@ -91,19 +96,19 @@ impl Udp {
     /// Fills `arena` with what has arrived, at least one datagram unless it is pending. Returns whether more may wait.
     pub fn poll_receive(&mut self, cx: &mut Context, arena: &mut Arena) -> Poll<bool> {
         loop {
-            if ready!(self.socket.poll_recv_ready(cx)).is_err() {
+            let Ok(mut arrived) = ready!(self.socket.poll_read_ready(cx)) else {
                 return Poll::Pending; // the runtime is shutting down
-            }
+            };
             match receive(self.socket.as_raw_fd(), &mut self.receive_headers, arena) {
                 Ok(BATCH) => return Poll::Ready(true),
                 // A short batch has drained the socket: no second call to hear EAGAIN from.
                 Ok(count) => {
-                    self.not_ready(Interest::READABLE);
+                    arrived.clear_ready();
                     if count > 0 {
                         return Poll::Ready(false);
                     }
                 }
-                Err(Errno::EAGAIN) => self.not_ready(Interest::READABLE),
+                Err(Errno::EAGAIN) => arrived.clear_ready(),
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNREFUSED) => self.metrics.transport_error(Transport::Udp, TransportError::Refused),
                 Err(_) => {
@@ -140,20 +145,25 @@ impl Udp {
     /// Sends what waits for room. Pending while something still does.
     pub fn poll_flush(&mut self, cx: &mut Context) -> Poll<()> {
         while !self.queue.is_empty() {
-            if ready!(self.socket.poll_send_ready(cx)).is_err() {
+            let Some(room) = self.watch_room() else { return Poll::Pending };
+            let Ok(mut room) = ready!(room.poll_write_ready(cx)) else {
                 return Poll::Ready(()); // the runtime is shutting down
-            }
+            };
+            // Before anything is sent, so that room which comes meanwhile is told again.
+            room.clear_ready();
             self.send_queued();
-            if !self.queue.is_empty() {
-                self.not_ready(Interest::WRITABLE);
-            }
         }
+        self.room = None;
         Poll::Ready(())
     }
 
-    /// Tells the runtime to wait for the socket's next edge.
-    fn not_ready(&self, interest: Interest) {
-        let _ = self.socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    /// `None`: there is no file descriptor left for it; the next turn tries again.
+    fn watch_room(&mut self) -> Option<&AsyncFd<StdSocket>> {
+        if self.room.is_none() {
+            let socket = self.socket.get_ref().try_clone();
+            self.room = socket.and_then(|socket| AsyncFd::with_interest(socket, Interest::WRITABLE)).ok();
+        }
+        self.room.as_ref()
     }
 
     fn send_queued(&mut self) {
