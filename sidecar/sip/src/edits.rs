@@ -154,7 +154,10 @@ impl Edits {
         write(&mut self.text);
         let text = span(&(start..self.text.len()));
         let range = span(&range);
-        let at = self.ops.partition_point(|(other, _)| (other.start, other.end) <= (range.start, range.end));
+        let is_before = |(other, _): &(Range<u32>, Range<u32>)| (other.start, other.end) <= (range.start, range.end);
+        // Most come in the order of their places.
+        let last = self.ops.last().is_none_or(is_before);
+        let at = if last { self.ops.len() } else { self.ops.partition_point(is_before) };
         debug_assert!(range.start <= range.end, "an edit ends before it starts");
         debug_assert!(self.ops[..at].last().is_none_or(|(before, _)| before.end <= range.start), "edits overlap");
         debug_assert!(self.ops.get(at).is_none_or(|(after, _)| range.end <= after.start), "edits overlap");

@@ -1,7 +1,8 @@
 //! Cuts a byte stream into messages by Content-Length (RFC 3261 §18.3), and answers keep-alives (RFC 5626 §3.5.1).
 
+use crate::HeaderName;
+use crate::lex::{self, NoLine};
 use crate::message::MAX_MESSAGE_LEN;
-use crate::{HeaderName, lex};
 
 /// Most bytes of start line and headers; also the limit of a whole message ([`MAX_MESSAGE_LEN`]).
 pub const MAX_HEAD_LEN: usize = MAX_MESSAGE_LEN;
@@ -120,16 +121,20 @@ impl Framer {
 fn content_length(head: &[u8]) -> Result<usize, FrameError> {
     let mut at = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     let mut seen = None;
-    while let Some(end) = lex::folded_end(head, at) {
-        if let Some(line) = lex::header_line(&head[at..end])
-            && HeaderName::from_bytes(line.name) == HeaderName::ContentLength
-        {
-            let len = lex::number(&head[at..end][line.value]).ok_or(FrameError::ContentLength)?;
-            if seen.replace(len).is_some_and(|before| before != len) {
-                return Err(FrameError::ContentLength);
+    loop {
+        at = match lex::header_line(head, at) {
+            Ok(line) => {
+                if HeaderName::from_bytes(line.name) == HeaderName::ContentLength {
+                    let len = lex::number(&head[line.value]).ok_or(FrameError::ContentLength)?;
+                    if seen.replace(len).is_some_and(|before| before != len) {
+                        return Err(FrameError::ContentLength);
+                    }
+                }
+                line.end
             }
-        }
-        at = end;
+            Err(NoLine::Malformed { end }) => end,
+            Err(NoLine::Unterminated) => break,
+        };
     }
     seen.map(|len| len as usize).ok_or(FrameError::ContentLength)
 }

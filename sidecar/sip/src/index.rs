@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::{HeaderName, Method, lex};
+use crate::lex::{self, NoLine};
+use crate::{HeaderName, Method};
 
 /// Most header fields (lines) a message may have; one more is `ParseError::TooManyHeaders`.
 pub const MAX_HEADERS: usize = 192;
@@ -43,8 +44,10 @@ impl Slots {
         self.first = [NONE; HeaderName::COUNT];
         self.repeated = 0;
         while lex::line_end_len(bytes, at) == 0 {
-            let end = lex::folded_end(bytes, at).ok_or(ParseError::Unterminated)?;
-            let line = lex::header_line(&bytes[at..end]).ok_or(ParseError::HeaderLine)?;
+            let line = lex::header_line(bytes, at).map_err(|reason| match reason {
+                NoLine::Unterminated => ParseError::Unterminated,
+                NoLine::Malformed { .. } => ParseError::HeaderLine,
+            })?;
             if self.lines.len() == MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
@@ -58,11 +61,11 @@ impl Slots {
             self.lines.push(Slot {
                 name,
                 line_start: at as u32,
-                value_start: (at + line.value.start) as u32,
-                value_end: (at + line.value.end) as u32,
-                line_end: end as u32,
+                value_start: line.value.start as u32,
+                value_end: line.value.end as u32,
+                line_end: line.end as u32,
             });
-            at = end;
+            at = line.end;
         }
         Ok(at)
     }
@@ -155,11 +158,12 @@ fn status_line(line: &[u8]) -> Option<StartLine> {
 
 /// Only the frame is read here: whoever answers 400 to a faulty Request-URI needs the message indexed.
 fn request_line(line: &[u8]) -> Option<StartLine> {
-    let method_end = memchr::memchr(b' ', line)?;
+    let method_end = lex::span(line, lex::TOKEN);
     let written = lex::trim_end(line);
-    let version_start = memchr::memrchr(b' ', written)? + 1;
+    let version_start = written.iter().rposition(|byte| *byte == b' ')? + 1;
     let method_text = &line[..method_end];
-    if version_start <= method_end + 2 || !lex::is_token(method_text) || !is_sip(&written[version_start..]) {
+    let framed = method_end > 0 && line[method_end] == b' ' && version_start > method_end + 2;
+    if !framed || !is_sip(&written[version_start..]) {
         return None;
     }
     Some(StartLine::Request {

@@ -16,9 +16,12 @@ pub(crate) const HOST_NAME: u8 = 1 << 4;
 pub(crate) const IPV6: u8 = 1 << 5;
 /// What no URI holds: LWS and angle brackets.
 pub(crate) const NOT_URI: u8 = 1 << 6;
+/// What means something in a list of parameters: the semicolon, the equals sign, the quote.
+pub(crate) const IN_PARAMS: u8 = 1 << 7;
 
-/// The classes of each byte: one look-up tells what a chain of comparisons would.
-static CLASSES: [u8; 256] = {
+/// The classes of each byte: one look-up tells what a chain of comparisons would. A constant, as the address of a static
+/// would be looked up too.
+const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut at = 0;
     while at < classes.len() {
@@ -34,6 +37,7 @@ static CLASSES: [u8; 256] = {
             b'[' | b']' => GEN_VALUE,
             b' ' | b'\t' | b'\r' | b'\n' => LWS | NOT_URI,
             b'<' | b'>' => NOT_URI,
+            b';' | b'=' | b'"' => IN_PARAMS,
             _ => 0,
         };
         at += 1;
@@ -42,6 +46,7 @@ static CLASSES: [u8; 256] = {
 };
 
 /// Is `byte` of that class?
+#[inline]
 pub(crate) fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
@@ -57,15 +62,24 @@ pub(crate) fn has(text: &[u8], class: u8) -> bool {
 }
 
 /// How many bytes at the front of `text` are of that class.
+#[inline]
 pub(crate) fn span(text: &[u8], class: u8) -> usize {
     text.iter().position(|byte| !is(*byte, class)).unwrap_or(text.len())
 }
 
+/// How many bytes at the front of `text` are not of that class.
+#[inline]
+pub(crate) fn span_without(text: &[u8], class: u8) -> usize {
+    text.iter().position(|byte| is(*byte, class)).unwrap_or(text.len())
+}
+
 /// `text` without LWS at both ends.
+#[inline]
 pub(crate) fn trim(text: &[u8]) -> &[u8] {
     trim_end(trim_start(text))
 }
 
+#[inline]
 pub(crate) fn trim_start(mut text: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = text
         && is(*first, LWS)
@@ -75,6 +89,7 @@ pub(crate) fn trim_start(mut text: &[u8]) -> &[u8] {
     text
 }
 
+#[inline]
 pub(crate) fn trim_end(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., last] = text
         && is(*last, LWS)
@@ -125,31 +140,22 @@ pub(crate) fn number(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// Cuts `text` at `separator`, but not inside quoted strings and, with `angles`, not inside angle brackets. Yields
-/// `(offset in text, piece)`, trimmed, empty pieces skipped.
-pub(crate) struct Split<'b> {
+/// The elements of a comma list: cut at commas, but not inside quoted strings and angle brackets. Yields
+/// `(offset in text, element)`, trimmed, empty ones skipped.
+pub(crate) struct Elements<'b> {
     text: &'b [u8],
     at: usize,
-    separator: u8,
-    angles: bool,
 }
 
-impl<'b> Split<'b> {
-    /// The elements of a comma list.
-    pub(crate) fn commas(text: &'b [u8]) -> Split<'b> {
-        Split { text, at: 0, separator: b',', angles: true }
+impl<'b> Elements<'b> {
+    pub(crate) fn of(text: &'b [u8]) -> Elements<'b> {
+        Elements { text, at: 0 }
     }
 
-    /// The segments of `;a=b;c`.
-    pub(crate) fn semicolons(text: &'b [u8]) -> Split<'b> {
-        // The text begins with its first separator: no need to look for it.
-        Split { text, at: usize::from(text.first() == Some(&b';')), separator: b';', angles: false }
-    }
-
-    /// Where the piece that starts at `self.at` ends.
-    fn piece_end(&self) -> usize {
+    /// Where the element that starts at `self.at` ends.
+    fn element_end(&self) -> usize {
         let mut at = self.at;
-        while let Some(found) = self.next_special(&self.text[at..]) {
+        while let Some(found) = memchr3(b',', b'"', b'<', &self.text[at..]) {
             let rest = &self.text[at + found..];
             at += found
                 + match rest[0] {
@@ -160,36 +166,43 @@ impl<'b> Split<'b> {
         }
         self.text.len()
     }
-
-    /// The separator, or what may hide one.
-    fn next_special(&self, text: &[u8]) -> Option<usize> {
-        if self.angles { memchr3(self.separator, b'"', b'<', text) } else { memchr2(self.separator, b'"', text) }
-    }
 }
 
-impl<'b> Iterator for Split<'b> {
+impl<'b> Iterator for Elements<'b> {
     type Item = (usize, &'b [u8]);
 
     fn next(&mut self) -> Option<(usize, &'b [u8])> {
         while self.at < self.text.len() {
-            let (start, end) = (self.at, self.piece_end());
+            let (start, end) = (self.at, self.element_end());
             self.at = end + 1;
-            let piece = trim_start(&self.text[start..end]);
-            if !piece.is_empty() {
-                return Some((end - piece.len(), trim_end(piece)));
+            let element = trim_start(&self.text[start..end]);
+            if !element.is_empty() {
+                return Some((end - element.len(), trim_end(element)));
             }
         }
         None
     }
 }
 
-/// A header line, folded or not, taken apart. `value` holds byte offsets in the line.
+/// A header line, folded or not, taken apart. All offsets are those of the bytes it was read from.
 pub(crate) struct Line<'b> {
     pub(crate) name: &'b [u8],
     pub(crate) value: Range<usize>,
+    /// Behind its last line end.
+    pub(crate) end: usize,
+}
+
+/// Why there is no header line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoLine {
+    /// Nothing ends it.
+    Unterminated,
+    /// No colon or no name. The next line begins there.
+    Malformed { end: usize },
 }
 
 /// Length of the line end at `at`: 2 for CRLF, 1 for a bare LF, 0 for neither.
+#[inline]
 pub(crate) fn line_end_len(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at..) {
         Some([b'\n', ..]) => 1,
@@ -198,34 +211,74 @@ pub(crate) fn line_end_len(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// End of the header line that starts at `start`, over all its folds, last line end included. `None` when no line
-/// end is there.
-pub(crate) fn folded_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut end = start;
-    loop {
-        end += memchr(b'\n', &bytes[end..])? + 1;
-        if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
-            return Some(end);
+/// Where `byte` stands first. Lines are short: what memchr needs to begin costs more than this.
+#[inline]
+pub(crate) fn find(text: &[u8], byte: u8) -> Option<usize> {
+    let mut rest = text;
+    while let Some((chunk, behind)) = rest.split_first_chunk() {
+        if let Some(found) = find_in_chunk(chunk, byte) {
+            return Some(text.len() - rest.len() + found);
         }
+        rest = behind;
     }
+    rest.iter().position(|other| *other == byte).map(|found| text.len() - rest.len() + found)
 }
 
-/// Takes a header line, line end included, apart. `None` without a colon or without a name.
-pub(crate) fn header_line(line: &[u8]) -> Option<Line<'_>> {
-    // Names are short: a call of memchr would cost more than the loop.
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let name = trim_end(&line[..colon]);
-    if name.is_empty() || is(line[0], LWS) {
+#[inline]
+fn find_in_chunk(chunk: &[u8; 16], byte: u8) -> Option<usize> {
+    const ONES: u128 = u128::MAX / 0xff;
+    const HIGH_BITS: u128 = ONES << 7;
+    // Folded without a way out, so that the compiler compares all bytes at once.
+    if !chunk.iter().fold(false, |found, other| found | (*other == byte)) {
         return None;
     }
-    let value_end = trim_end(line).len();
-    let value_len = trim_start(&line[colon + 1..value_end]).len();
-    if value_len == 0 {
-        // An empty value stands behind the blanks of its own line, so that text put there reads `Name: text`.
-        let blanks = line[value_end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        return Some(Line { name, value: value_end + blanks..value_end + blanks });
+    // Zero where the byte is. The lowest borrow of all that subtracting ones makes comes from the first zero.
+    let differing = u128::from_le_bytes(*chunk) ^ ONES * u128::from(byte);
+    let found = differing.wrapping_sub(ONES) & !differing & HIGH_BITS;
+    Some(found.trailing_zeros() as usize / 8)
+}
+
+/// Takes the header line that starts at `start` apart, over all its folds.
+#[inline(always)]
+pub(crate) fn header_line(bytes: &[u8], start: usize) -> Result<Line<'_>, NoLine> {
+    let line = bytes.get(start..).unwrap_or_default();
+    let mut len = 0;
+    loop {
+        len += find(&line[len..], b'\n').ok_or(NoLine::Unterminated)? + 1;
+        if !matches!(line.get(len), Some(b' ' | b'\t')) {
+            break;
+        }
     }
-    Some(Line { name, value: value_end - value_len..value_end })
+    let line = &line[..len];
+    let colon = find(line, b':').ok_or(NoLine::Malformed { end: start + len })?;
+    let name = trim_end(&line[..colon]);
+    if name.is_empty() || is(name[0], LWS) {
+        return Err(NoLine::Malformed { end: start + len });
+    }
+    let value = value_range(&line[colon + 1..]);
+    let value_at = start + colon + 1;
+    Ok(Line { name, value: value_at + value.start..value_at + value.end, end: start + len })
+}
+
+/// Where in `text`, which stands behind a colon, the value is.
+#[inline]
+fn value_range(text: &[u8]) -> Range<usize> {
+    // As most write it: one space, the value, CRLF.
+    if let [b' ', first, .., last, b'\r', b'\n'] = text
+        && !is(*first, LWS)
+        && !is(*last, LWS)
+    {
+        return 1..text.len() - 2;
+    }
+    let end = trim_end(text).len();
+    let start = end - trim_start(&text[..end]).len();
+    // An empty value stands behind the blanks of its own line, so that text put there reads `Name: text`.
+    let blanks = if start == end { span_of_blanks(&text[end..]) } else { 0 };
+    start + blanks..end + blanks
+}
+
+fn span_of_blanks(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }
 
 #[cfg(test)]
@@ -233,7 +286,7 @@ mod tests {
     use super::*;
 
     fn commas(text: &str) -> Vec<(usize, &str)> {
-        Split::commas(text.as_bytes()).map(|(at, piece)| (at, std::str::from_utf8(piece).unwrap())).collect()
+        Elements::of(text.as_bytes()).map(|(at, piece)| (at, std::str::from_utf8(piece).unwrap())).collect()
     }
 
     #[test]
@@ -266,7 +319,7 @@ mod tests {
     #[test]
     fn header_lines_are_taken_apart() {
         let line = |text: &str| {
-            let line = header_line(text.as_bytes())?;
+            let line = header_line(text.as_bytes(), 0).ok()?;
             Some((text[..line.name.len()].to_owned(), line.value.start, text[line.value].to_owned()))
         };
         assert_eq!(line("To \t:\r\n a ;\r\n b \r\n"), Some(("To".into(), 8, "a ;\r\n b".into())));
@@ -275,5 +328,22 @@ mod tests {
         assert_eq!(line("no colon\r\n"), None);
         assert_eq!(line(": a\r\n"), None);
         assert_eq!(line(" To: a\r\n"), None);
+        assert_eq!(line("To: a"), None);
+    }
+
+    #[test]
+    fn a_byte_is_found_wherever_it_stands() {
+        // Those that differ from it by a bit, and those that a borrow could change.
+        for other in [b'x', 0, b'\n' ^ 1, b'\n' ^ 0x80, 0xff] {
+            for len in 0..70 {
+                let mut text = vec![other; len];
+                assert_eq!(find(&text, b'\n'), None);
+                text.extend_from_slice(&[b'\n', other, b'\n']);
+                for from in 0..=len {
+                    assert_eq!(find(&text[from..], b'\n'), Some(len - from), "{other} from {from} of {len}");
+                }
+                assert_eq!(find(&text[len + 1..], b'\n'), Some(1));
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ pub use crate::index::{MAX_HEADERS, MAX_MESSAGE_LEN, ParseError, Slots, StartLin
 use std::cell::OnceCell;
 
 use crate::index::Slot;
-use crate::lex::{self, Split};
+use crate::lex::{self, Elements};
 use crate::value::{CSeq, NameAddr, SessionExpires, ValueError, Via, parse_delta};
 use crate::{HeaderName, Method};
 
@@ -67,13 +67,14 @@ impl<'b> Message<'b> {
 
     /// As [`Self::parse`], but without a look at Content-Length: the body is all that follows. For answering a request
     /// whose Content-Length is unusable (RFC 3261 §18.3).
+    #[inline]
     pub fn parse_head(bytes: &'b [u8], slots: &'b mut Slots) -> Result<Message<'b>, ParseError> {
-        let leading = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let leading = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
         let bytes = &bytes[leading..];
         if bytes.len() > MAX_MESSAGE_LEN {
             return Err(ParseError::TooLong);
         }
-        let line_end = memchr::memchr(b'\n', bytes).ok_or(ParseError::Unterminated)?;
+        let line_end = lex::find(bytes, b'\n').ok_or(ParseError::Unterminated)?;
         let start = StartLine::parse(bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]))?;
         let headers_end = slots.index(bytes, line_end + 1)?;
         let body_start = headers_end + lex::line_end_len(bytes, headers_end);
@@ -204,6 +205,14 @@ impl<'b> Message<'b> {
         })
     }
 
+    /// Is the topmost Via the only one? `false` also where that takes a second look: what stands beside it in its line
+    /// may be no more than a comma.
+    pub fn has_one_via(&self) -> bool {
+        let fills_its_line =
+            |via: Via| self.first(HeaderName::Via).is_some_and(|line| line.value.len() == via.text.len());
+        !self.slots.is_repeated(HeaderName::Via) && self.top_via().is_ok_and(fills_its_line)
+    }
+
     /// Contact's first element; `None` without Contact or for `*`.
     pub fn contact(&self) -> Option<NameAddr<'b>> {
         let (_, element) = self.first_element(HeaderName::Contact)?;
@@ -264,7 +273,7 @@ impl<'b> Header<'b> {
     /// The elements of this line's comma list, as [`Message::elements`].
     pub fn elements(&self) -> impl Iterator<Item = (usize, &'b [u8])> + use<'b> {
         let base = self.value_start;
-        Split::commas(self.value).map(move |(at, element)| (base + at, element))
+        Elements::of(self.value).map(move |(at, element)| (base + at, element))
     }
 }
 

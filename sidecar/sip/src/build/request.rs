@@ -66,7 +66,7 @@ pub fn request(parts: &RequestParts, out: &mut Vec<u8>) {
 
 /// URI of the first route and the routes behind it, when that first one is a strict router.
 fn strict_router(routes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut elements = lex::Split::commas(routes);
+    let mut elements = lex::Elements::of(routes);
     let (_, first) = elements.next()?;
     let uri = NameAddr::parse(first).ok()?.uri;
     if Uri::parse(uri).ok()?.param("lr").is_some() {

@@ -21,7 +21,8 @@ impl<'b> NameAddr<'b> {
         let value = lex::trim(value);
         let quoted =
             if value.first() == Some(&b'"') { lex::quoted_len(value).ok_or(ValueError::Malformed)? } else { 0 };
-        let special = memchr::memchr2(b'<', b';', &value[quoted..]).map(|at| quoted + at);
+        // Short: a call of memchr would cost more than the loops.
+        let special = value[quoted..].iter().position(|byte| matches!(byte, b'<' | b';')).map(|at| quoted + at);
         match special {
             Some(open) if value[open] == b'<' => Self::bracketed(value, open),
             _ if quoted > 0 => Err(ValueError::Malformed),
@@ -40,7 +41,7 @@ impl<'b> NameAddr<'b> {
     }
 
     fn bracketed(value: &'b [u8], open: usize) -> Result<NameAddr<'b>, ValueError> {
-        let close = open + memchr::memchr(b'>', &value[open..]).ok_or(ValueError::Malformed)?;
+        let close = open + value[open..].iter().position(|byte| *byte == b'>').ok_or(ValueError::Malformed)?;
         let params = lex::trim_start(&value[close + 1..]);
         if close == open + 1 || !matches!(params.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);

@@ -47,10 +47,11 @@ impl<'b> CSeq<'b> {
         let (number, rest) = value.split_at(digits);
         let number = lex::number(number).filter(|number| *number < 1 << 31).ok_or(ValueError::Malformed)?;
         let method_text = lex::trim_start(rest);
-        if method_text.len() == rest.len() || !lex::is_token(method_text) {
+        let method = Method::from_token(method_text);
+        if method_text.len() == rest.len() || method == Method::Other && !lex::is_token(method_text) {
             return Err(ValueError::Malformed);
         }
-        Ok(CSeq { number, method: Method::from_token(method_text), method_text })
+        Ok(CSeq { number, method, method_text })
     }
 }
 

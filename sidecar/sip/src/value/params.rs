@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::lex::{self, Split};
+use crate::lex;
 
 /// One parameter of a `;a=b;c` text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,16 +17,61 @@ pub struct Param<'b> {
 
 /// The parameters of `;a=b;c` text, in order; quotes respected, empty ones skipped.
 pub fn params(text: &[u8]) -> impl Iterator<Item = Param<'_>> {
-    Split::semicolons(text).map(|(start, piece)| {
-        let range = start..start + piece.len();
-        match piece.iter().position(|byte| *byte == b'=') {
-            Some(equal) => {
-                let value = Some(lex::trim_start(&piece[equal + 1..]));
-                Param { range, name: lex::trim_end(&piece[..equal]), value }
+    // The text begins with its first separator: no empty parameter before it.
+    Params { text, at: usize::from(text.first() == Some(&b';')) }
+}
+
+struct Params<'b> {
+    text: &'b [u8],
+    /// Where the next one starts.
+    at: usize,
+}
+
+impl<'b> Params<'b> {
+    /// From `self.at` to the next semicolon outside quotes: where it ends, and where its first equals sign is.
+    #[inline]
+    fn extent(&self) -> (usize, Option<usize>) {
+        let mut equal = None;
+        let mut at = self.at;
+        loop {
+            at += lex::span_without(&self.text[at..], lex::IN_PARAMS);
+            match self.text.get(at) {
+                Some(b'"') => {
+                    let quoted = &self.text[at..];
+                    let quoted = &quoted[..lex::quoted_len(quoted).unwrap_or(quoted.len())];
+                    equal = equal.or_else(|| quoted.iter().position(|byte| *byte == b'=').map(|found| at + found));
+                    at += quoted.len();
+                }
+                Some(b'=') => {
+                    equal = equal.or(Some(at));
+                    at += 1;
+                }
+                _ => return (at, equal),
             }
-            None => Param { range, name: piece, value: None },
         }
-    })
+    }
+}
+
+impl<'b> Iterator for Params<'b> {
+    type Item = Param<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Param<'b>> {
+        while self.at < self.text.len() {
+            let (end, equal) = self.extent();
+            let piece = lex::trim_start(&self.text[self.at..end]);
+            self.at = end + 1;
+            let start = end - piece.len();
+            let piece = lex::trim_end(piece);
+            if !piece.is_empty() {
+                let range = start..start + piece.len();
+                let Some(equal) = equal else { return Some(Param { range, name: piece, value: None }) };
+                let value = lex::trim_start(&self.text[equal + 1..range.end]);
+                return Some(Param { range, name: lex::trim_end(&self.text[start..equal]), value: Some(value) });
+            }
+        }
+        None
+    }
 }
 
 /// Looks `name` (case-insensitive) up in `;a=b;c` text; quotes respected. `None`: absent; `Some(b"")`: without value.

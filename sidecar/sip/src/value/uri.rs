@@ -49,7 +49,7 @@ impl<'b> Uri<'b> {
             return Ok(Uri { scheme, user: b"", host: b"", port: None, params: b"", headers: b"" });
         }
         // `;`, `?` and `:` are legal in the user part, so it is cut off first.
-        let (user, rest) = match memchr::memchr(b'@', rest) {
+        let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
             Some(0) => return Err(ValueError::Malformed),
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (&b""[..], rest),

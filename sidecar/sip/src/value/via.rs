@@ -24,10 +24,14 @@ pub enum Transport {
 impl Transport {
     /// From the token, any case.
     pub fn from_token(token: &[u8]) -> Transport {
-        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
-            .into_iter()
-            .find(|transport| token.eq_ignore_ascii_case(transport.as_str().as_bytes()))
-            .unwrap_or(Transport::Other)
+        match token {
+            b"UDP" => Transport::Udp,
+            b"TCP" => Transport::Tcp,
+            _ => [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
+                .into_iter()
+                .find(|transport| token.eq_ignore_ascii_case(transport.as_str().as_bytes()))
+                .unwrap_or(Transport::Other),
+        }
     }
 
     /// Upper case, as in Via; `OTHER` for `Other` (only for labels and logs, never for the wire).
