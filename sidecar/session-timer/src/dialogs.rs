@@ -72,9 +72,30 @@ pub struct Config {
     pub tag_key: u64,
 }
 
+/// A keyed hash of a Call-ID, by which its call is found. Made once per message, as others want it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallKey(u64);
+
+impl CallKey {
+    /// `key` is [`Config::tag_key`]. It goes in first: nobody outside can aim Call-IDs at one bucket.
+    pub fn of(key: u64, call_id: &[u8]) -> CallKey {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(key);
+        hasher.write(call_id);
+        CallKey(hasher.finish())
+    }
+
+    /// The hash.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 /// How a message came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
+    /// Of its Call-ID; of an empty one, where it has none.
+    pub call: CallKey,
     /// Where it came from; the endpoint tells the leg.
     pub flow: Flow,
     /// Where a response to it goes (RFC 3261 §18.2.2, RFC 3581).
@@ -186,6 +207,7 @@ impl Dialogs {
     /// call (REGISTER, OPTIONS …) may be shown too and pass. Drain the actions afterwards.
     pub fn handle_message(&mut self, now: Time, arrival: &Arrival, message: &Message, edits: &mut Edits) -> Verdict {
         debug_assert!(self.actions.is_empty(), "actions are drained after every call");
+        debug_assert_eq!(arrival.call, self.call_key(message.call_id().unwrap_or_default()), "of this message");
         match message.status() {
             Some(status) => self.response(now, arrival, message, status, edits),
             None => self.request(now, arrival, message, edits),
@@ -253,17 +275,21 @@ impl Dialogs {
 
     // Calls
 
-    fn find_call(&self, call_id: &[u8]) -> Option<u32> {
-        let hash = call_hash(self.config.tag_key, call_id);
-        self.index.find(hash, |&slot| &*self.calls[slot as usize].call_id == call_id).copied()
+    fn call_key(&self, call_id: &[u8]) -> CallKey {
+        CallKey::of(self.config.tag_key, call_id)
+    }
+
+    fn find_call(&self, key: CallKey, message: &Message) -> Option<u32> {
+        let call_id = message.call_id()?;
+        self.index.find(key.0, |&slot| &*self.calls[slot as usize].call_id == call_id).copied()
     }
 
     /// `call_id` must be that of no call.
-    fn add_call(&mut self, call_id: &[u8]) -> u32 {
+    fn add_call(&mut self, key: CallKey, call_id: &[u8]) -> u32 {
         let slot = self.calls.insert(Call::new(call_id)) as u32;
-        let (calls, key) = (&self.calls, self.config.tag_key);
-        let rehash = |&slot: &u32| call_hash(key, &calls[slot as usize].call_id);
-        self.index.insert_unique(rehash(&slot), slot, rehash);
+        let (calls, tag_key) = (&self.calls, self.config.tag_key);
+        let rehash = |&slot: &u32| CallKey::of(tag_key, &calls[slot as usize].call_id).0;
+        self.index.insert_unique(key.0, slot, rehash);
         slot
     }
 
@@ -271,8 +297,8 @@ impl Dialogs {
         if !self.calls.get(slot as usize).is_some_and(Call::is_over) {
             return;
         }
-        let hash = call_hash(self.config.tag_key, &self.calls[slot as usize].call_id);
-        if let Ok(entry) = self.index.find_entry(hash, |&found| found == slot) {
+        let key = self.call_key(&self.calls[slot as usize].call_id);
+        if let Ok(entry) = self.index.find_entry(key.0, |&found| found == slot) {
             entry.remove();
         }
         self.calls.remove(slot as usize);
@@ -331,14 +357,6 @@ impl Setup {
         self.log.push(self.started, now, observed, kind);
         actions.push_back(Action::Event(Event { session: None, observed, rule: self.ruling.rule, kind }));
     }
-}
-
-/// The key goes in first: nobody outside can aim Call-IDs at one bucket.
-fn call_hash(key: u64, call_id: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u64(key);
-    hasher.write(call_id);
-    hasher.finish()
 }
 
 fn slot_of(id: SessionId) -> usize {

@@ -35,7 +35,7 @@ mod wheel;
 
 pub use acting::NextStep;
 pub use dialogs::{
-    Action, Arrival, Config, Dialogs, Endpoint, Limits, RECORD_ROUTES, Resend, Transmit, VerbError, Verdict,
+    Action, Arrival, CallKey, Config, Dialogs, Endpoint, Limits, RECORD_ROUTES, Resend, Transmit, VerbError, Verdict,
 };
 pub use event::{ByeOutcome, EndCause, Event, EventKind, HeaderKind, LimitKind, NoRefresh};
 pub use leg::{Flow, Leg};

@@ -2,28 +2,31 @@
 
 use std::hash::Hasher;
 use std::net::SocketAddr;
+use std::ops::Range;
 
-use sipwarden_session_timer::{Flow, Leg};
+use sipwarden_session_timer::{CallKey, Flow, Leg};
 use sipwarden_sip::value::{Transport, Via};
 use sipwarden_sip::{HeaderName, Message};
 
-use super::digits::{hex, parse_hex};
+use super::digits::{hex, hex_of_u64, parse_hex};
 use super::intake::Purpose;
-use super::sockets::{Socket, Sockets, default_port, parse_ip};
+use super::sockets::{Sockets, default_port, parse_ip};
 use super::via::TopVia;
 
-/// Marks branches that are unique (RFC 3261 §8.1.1.7).
-const COOKIE: &[u8] = b"z9hG4bK";
 /// The Via parameter in which a stateless proxy finds back to the connection a request came on. Not a part of the
 /// branch: a CANCEL that comes on another connection still has its INVITE's branch.
 const FLOW: &str = "sw-flow";
-const FLOW_START: &[u8] = b";sw-flow=";
-/// Hex digits of a branch of ours behind the cookie: transaction, then loop hash.
-const TRANSACTION_LEN: usize = 16;
-const LOOP_LEN: usize = 8;
-/// Hex digits of the flow: endpoint, connection; then eight of its seal.
-const ENDPOINT_LEN: usize = 4;
-const CONNECTION_LEN: usize = 8;
+/// What we write behind our sent-by, with its hexadecimal digits still to be filled in: the branch with transaction and
+/// loop hash, then the flow with endpoint, connection and seal.
+const PARAMETERS: &[u8; 68] = b";branch=z9hG4bK________________________;sw-flow=____________________";
+/// Marks branches that are unique (RFC 3261 §8.1.1.7).
+const COOKIE: &[u8] = b"z9hG4bK";
+/// Where in [`PARAMETERS`] the digits stand.
+const TRANSACTION: Range<usize> = 15..31;
+const WAY: Range<usize> = 31..39;
+const ENDPOINT: Range<usize> = 48..52;
+const CONNECTION: Range<usize> = 52..60;
+const SEAL: Range<usize> = 60..68;
 
 /// What makes a request one transaction, and one way through us. Both parts stand in our branch, which for a request,
 /// its retransmissions, its CANCEL and the ACK to its failure must be the same (RFC 3261 §16.11, §17.1.1.3): neither
@@ -37,50 +40,74 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of a checked request whose top Via is `top`, coming from `leg`. `cseq`: its number where it leaves with another than
-    /// it came with, for a request that is sent once more under another number is another transaction.
-    pub(super) fn of(key: u64, message: &Message, top: &TopVia, leg: Leg, cseq: Option<u32>) -> Identity {
-        let mut call = Purpose::Branch.hasher(key);
-        let (call_id, from_tag) = (message.call_id().unwrap_or_default(), message.from_tag().unwrap_or_default());
+    /// Of a checked request of `call` whose top Via is `top`, coming from `leg`. `cseq`: its number where it leaves with
+    /// another than it came with, for a request that is sent once more under another number is another transaction.
+    pub(super) fn of(
+        key: u64,
+        call: CallKey,
+        message: &Message,
+        top: &TopVia,
+        leg: Leg,
+        cseq: Option<u32>,
+    ) -> Identity {
         let number = cseq.unwrap_or_else(|| message.cseq().map_or(0, |cseq| cseq.number));
-        feed(&mut call, number, [call_id, from_tag]);
+        let from_tag = message.from_tag().unwrap_or_default();
 
-        let mut way = call;
-        feed(&mut way, leg as u32, [message.request_uri().unwrap_or_default()]);
-        message.elements(HeaderName::Route).for_each(|(_, route)| feed(&mut way, 0, [route]));
+        let mut way =
+            hash(key, call.get(), [leg as u32, number], [message.request_uri().unwrap_or_default(), b"", b""]);
+        message.elements(HeaderName::Route).for_each(|(_, route)| way = hash(key, way, [0, 0], [route, b"", b""]));
 
-        let mut transaction = call;
-        feed(&mut transaction, top.via.port.unwrap_or(0).into(), [top.branch, top.via.host]);
-        Identity { transaction: transaction.finish(), way: way.finish() as u32 }
+        // Above every leg, so that it is never hashed as a way is.
+        let port = 1 << 16 | u32::from(top.via.port.unwrap_or(0));
+        let transaction = hash(key, call.get(), [port, number], [from_tag, top.via.host, top.branch]);
+        Identity { transaction, way: way as u32 }
     }
 
     /// Did a request with this way pass us before (RFC 3261 §16.3 item 4)? `top` is its top Via.
     pub(super) fn is_loop(&self, message: &Message, top: &TopVia, sockets: &Sockets) -> bool {
-        let passed = |via: &Via, branch: &[u8]| way_of(branch) == Some(self.way) && sockets.wrote(via);
+        let passed = |via: &Via, branch: &[u8]| {
+            Identity::read(branch).is_some_and(|ours| ours.way == self.way) && sockets.wrote(via)
+        };
         if passed(&top.via, top.branch) {
             return true;
         }
-        if top.alone {
+        if message.has_one_via() {
             return false;
         }
         let mut deeper = message.elements(HeaderName::Via).skip(1).filter_map(|(at, text)| Via::parse(text, at).ok());
         deeper.any(|via| passed(&via, via.branch().unwrap_or_default()))
     }
 
-    /// Append our Via element for a request that came on `flow` and leaves by `socket`.
-    pub(super) fn write_via(&self, key: u64, socket: &Socket, flow: Flow, out: &mut Vec<u8>) {
-        out.extend_from_slice(&socket.via);
-        out.extend_from_slice(b";branch=");
-        let branch_start = out.len();
-        out.extend_from_slice(COOKIE);
-        out.extend_from_slice(&hex((self.transaction >> 32) as u32));
-        out.extend_from_slice(&hex(self.transaction as u32));
-        out.extend_from_slice(&hex(self.way));
-        let seal = seal(key, &out[branch_start..], flow.endpoint, flow.connection);
-        out.extend_from_slice(FLOW_START);
-        out.extend_from_slice(&hex(flow.endpoint.into())[8 - ENDPOINT_LEN..]);
-        out.extend_from_slice(&hex(flow.connection));
-        out.extend_from_slice(&hex(seal));
+    /// The parameters of our Via on a request that came on `flow`; they stand behind [`Socket::via`].
+    pub(super) fn via_parameters(&self, key: u64, flow: Flow) -> [u8; PARAMETERS.len()] {
+        let mut text = *PARAMETERS;
+        let mut put = |at: Range<usize>, digits: &[u8]| text[at].copy_from_slice(digits);
+        put(TRANSACTION, &hex_of_u64(self.transaction));
+        put(WAY, &hex(self.way));
+        put(ENDPOINT, &hex(flow.endpoint.into())[4..]);
+        put(CONNECTION, &hex(flow.connection));
+        put(SEAL, &hex(self.seal(key, flow.endpoint, flow.connection)));
+        text
+    }
+
+    /// Without the key nobody can aim a response at a connection of ours.
+    fn seal(&self, key: u64, endpoint: u16, connection: u32) -> u32 {
+        let mut hasher = Purpose::Seal.hasher(key);
+        hasher.write_u64(self.transaction);
+        hasher.write_u64(u64::from(self.way) << 32 | u64::from(connection));
+        hasher.write_u64(endpoint.into());
+        hasher.finish() as u32
+    }
+
+    /// From a branch of ours.
+    fn read(branch: &[u8]) -> Option<Identity> {
+        let (transaction, way) = branch.strip_prefix(COOKIE)?.split_at_checked(TRANSACTION.len())?;
+        if way.len() != WAY.len() {
+            return None;
+        }
+        let (high, low) = transaction.split_at(TRANSACTION.len() / 2);
+        let transaction = u64::from(parse_hex(high)?) << 32 | u64::from(parse_hex(low)?);
+        Some(Identity { transaction, way: parse_hex(way)? })
     }
 }
 
@@ -111,32 +138,31 @@ fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
 
 /// Endpoint and connection our Via remembers; `None` when we did not write it.
 fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
-    let (endpoint, rest) = via.param(FLOW)?.split_at_checked(ENDPOINT_LEN)?;
-    let (connection, sealed) = rest.split_at_checked(CONNECTION_LEN)?;
+    let (endpoint, rest) = via.param(FLOW)?.split_at_checked(ENDPOINT.len())?;
+    let (connection, sealed) = rest.split_at_checked(CONNECTION.len())?;
     let (endpoint, connection) = (u16::try_from(parse_hex(endpoint)?).ok()?, parse_hex(connection)?);
-    (parse_hex(sealed)? == seal(key, via.branch()?, endpoint, connection)).then_some((endpoint, connection))
+    let seal = Identity::read(via.branch()?)?.seal(key, endpoint, connection);
+    (parse_hex(sealed)? == seal).then_some((endpoint, connection))
 }
 
-/// Without the key nobody can aim a response at a connection of ours.
-fn seal(key: u64, branch: &[u8], endpoint: u16, connection: u32) -> u32 {
-    let mut hasher = Purpose::Seal.hasher(key);
-    feed(&mut hasher, connection, [branch, &endpoint.to_be_bytes()]);
-    hasher.finish() as u32
+/// Of a hash, two numbers and three texts, with the lengths of these, so that no two lists of them hash alike. Lengths of
+/// a message's parts fit 16 bits.
+fn hash(key: u64, seed: u64, numbers: [u32; 2], texts: [&[u8]; 3]) -> u64 {
+    let mut hasher = Purpose::Branch.hasher(key);
+    hasher.write_u64(seed);
+    hasher.write_u64(u64::from(numbers[0]) << 32 | u64::from(numbers[1]));
+    hasher.write_u64(texts.iter().fold(0, |lengths, text| lengths << 16 | text.len() as u64));
+    texts.iter().for_each(|text| write_words(&mut hasher, text));
+    hasher.finish()
 }
 
-/// The loop hash in a branch of ours.
-fn way_of(branch: &[u8]) -> Option<u32> {
-    let digits = branch.strip_prefix(COOKIE)?.get(TRANSACTION_LEN..)?;
-    if digits.len() == LOOP_LEN { parse_hex(digits) } else { None }
-}
-
-/// A number and up to two fields, with their lengths, so that no two lists of them hash alike. All numbers go in as one:
-/// each write has its price. Lengths of a message's parts fit 16 bits.
-fn feed<const N: usize>(hasher: &mut impl Hasher, number: u32, fields: [&[u8]; N]) {
-    const { assert!(N <= 2) };
-    let lengths = fields.iter().fold(0, |lengths, field| lengths << 16 | field.len() as u64);
-    hasher.write_u64(lengths << 32 | u64::from(number));
-    fields.iter().for_each(|field| hasher.write(field));
+/// Whole words only, as the hasher is made for these; the last one may not be full.
+fn write_words(hasher: &mut impl Hasher, text: &[u8]) {
+    let (words, rest) = text.as_chunks();
+    words.iter().for_each(|word| hasher.write_u64(u64::from_le_bytes(*word)));
+    if !rest.is_empty() {
+        hasher.write_u64(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +183,12 @@ mod tests {
     }
 
     fn identity(message: &Message, leg: Leg) -> Identity {
-        Identity::of(KEY, message, &TopVia::of(message).unwrap(), leg, None)
+        numbered(message, leg, None)
+    }
+
+    fn numbered(message: &Message, leg: Leg, cseq: Option<u32>) -> Identity {
+        let call = CallKey::of(KEY, message.call_id().unwrap());
+        Identity::of(KEY, call, message, &TopVia::of(message).unwrap(), leg, cseq)
     }
 
     const TOP: &str = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
@@ -172,8 +203,7 @@ mod tests {
 
     #[test]
     fn a_request_renumbered_is_the_transaction_of_that_number() {
-        let numbered =
-            |message: &Message, cseq| Identity::of(KEY, message, &TopVia::of(message).unwrap(), Leg::Remote, cseq);
+        let numbered = |message: &Message, cseq| numbered(message, Leg::Remote, cseq);
         let invite = request("INVITE", "", TOP, "");
         assert_eq!(numbered(&invite, Some(5)), numbered(&invite, None));
         assert_ne!(numbered(&invite, Some(6)), numbered(&invite, None));
@@ -204,9 +234,8 @@ mod tests {
 
     fn our_via(message: &Message, from: Flow) -> String {
         let sockets = Sockets::new(&config());
-        let mut out = Vec::new();
-        identity(message, Leg::Remote).write_via(KEY, sockets.get(LOCAL_UDP).unwrap(), from, &mut out);
-        String::from_utf8(out).unwrap()
+        let parameters = identity(message, Leg::Remote).via_parameters(KEY, from);
+        String::from_utf8([&sockets.get(LOCAL_UDP).unwrap().via[..], &parameters].concat()).unwrap()
     }
 
     #[test]

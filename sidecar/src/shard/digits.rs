@@ -30,6 +30,14 @@ pub(super) fn address(out: &mut String, ip: IpAddr) {
     }
 }
 
+/// The hexadecimal digits of `value`.
+pub(super) fn hex_of_u64(value: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&hex((value >> 32) as u32));
+    digits[8..].copy_from_slice(&hex(value as u32));
+    digits
+}
+
 /// The hexadecimal digits of `value`: its half bytes spread over eight bytes, and all made digits at once.
 pub(super) fn hex(value: u32) -> [u8; 8] {
     let mut spread = u64::from(value);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipwarden_session_timer::{
-    Action, Arrival, Config, Dialogs, Flow, Leg, Policy, Resend, SessionId, Time, VerbError, Verdict,
+    Action, Arrival, CallKey, Config, Dialogs, Flow, Leg, Policy, Resend, SessionId, Time, VerbError, Verdict,
 };
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::check::Fault;
@@ -33,7 +33,7 @@ pub struct Shard {
     edits: Edits,
     /// What the source of the request at hand adds to its top Via.
     via_suffix: String,
-    /// Room for a header value on its way into an edit or an answer.
+    /// Room for header lines on their way into an answer.
     scratch: Vec<u8>,
     /// What the dialogs want to go out once more, behind the message at hand.
     resends: Vec<Resend>,
@@ -42,6 +42,7 @@ pub struct Shard {
 /// A request on its way.
 struct Request<'a, 'b> {
     message: &'a Message<'b>,
+    call: CallKey,
     method: Method,
     flow: Flow,
     leg: Leg,
@@ -188,7 +189,12 @@ impl Shard {
         self.via_suffix.clear();
         via.suffix(flow.peer, &mut self.via_suffix);
         let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
-        Some(Request { message, method, flow, leg, reply_to, via, tagged: message.to_tag().is_some() })
+        let (call, tagged) = (self.call_of(message), message.to_tag().is_some());
+        Some(Request { message, call, method, flow, leg, reply_to, via, tagged })
+    }
+
+    fn call_of(&self, message: &Message) -> CallKey {
+        CallKey::of(self.key, message.call_id().unwrap_or_default())
     }
 
     /// Sends on what the dialogs made of a request of the application, as that request went.
@@ -213,7 +219,7 @@ impl Shard {
     ) -> Result<Passage<'b>, Stop> {
         let message = request.message;
         let max_forwards = admit(message)?;
-        let identity = Identity::of(self.key, message, &request.via, request.leg, None);
+        let identity = Identity::of(self.key, request.call, message, &request.via, request.leg, None);
         if identity.is_loop(message, &request.via, &self.router.sockets) {
             return Err(Refusal::Loop.into());
         }
@@ -237,6 +243,7 @@ impl Shard {
         if concerns_dialogs(request) {
             let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
             let arrival = Arrival {
+                call: request.call,
                 flow: request.flow,
                 reply_to: request.reply_to,
                 via_suffix: &self.via_suffix,
@@ -248,7 +255,8 @@ impl Shard {
                 Verdict::Forward { toward, cseq } => {
                     hop = self.router.reuse(hop, toward);
                     if cseq.is_some() {
-                        identity = Identity::of(self.key, request.message, &request.via, request.leg, cseq);
+                        identity =
+                            Identity::of(self.key, request.call, request.message, &request.via, request.leg, cseq);
                     }
                 }
                 Verdict::Answered(status) => return Outcome::Answered(status),
@@ -267,11 +275,10 @@ impl Shard {
 
     /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
     fn edit(&mut self, request: &Request, passage: &Passage) {
-        let (message, edits, scratch) = (request.message, &mut self.edits, &mut self.scratch);
+        let (message, edits) = (request.message, &mut self.edits);
         let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(passage.hop));
-        scratch.clear();
-        passage.identity.write_via(self.key, leaves, request.flow, scratch);
-        edits.prepend_header(message, HeaderName::Via, &[scratch]);
+        let parameters = passage.identity.via_parameters(self.key, request.flow);
+        edits.prepend_header(message, HeaderName::Via, &[&leaves.via, &parameters]);
         request.via.edit(&self.via_suffix, edits);
         // Only calls must come back to us; subscriptions are left alone. A re-INVITE is record-routed too, for a peer
         // that lost its route set (§16.6 item 4). Both our sides are named, each as its own can reach us (RFC 5658),
@@ -332,7 +339,8 @@ impl Shard {
 
         self.edits.clear();
         let peer = Some(flow.peer.ip().to_canonical()).filter(|_: &IpAddr| leg == Leg::Remote);
-        let arrival = Arrival { flow, reply_to: flow, via_suffix: "", peer };
+        let call = self.call_of(message);
+        let arrival = Arrival { call, flow, reply_to: flow, via_suffix: "", peer };
         let verdict = self.dialogs.handle_message(now, &arrival, message, &mut self.edits);
         self.drain(out);
         if verdict == Verdict::Absorb {

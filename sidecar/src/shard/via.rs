@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use sipwarden_session_timer::Flow;
 use sipwarden_sip::value::{Transport, Via, params};
-use sipwarden_sip::{Edits, HeaderName, Message};
+use sipwarden_sip::{Edits, Message};
 
 use super::digits;
 use super::sockets::{default_port, parse_ip};
@@ -16,8 +16,6 @@ pub(super) struct TopVia<'b> {
     pub(super) via: Via<'b>,
     /// May be empty.
     pub(super) branch: &'b [u8],
-    /// There is no other Via: what looks for more need not read the header again.
-    pub(super) alone: bool,
     /// Byte ranges of these parameters in the message.
     received: Option<Range<usize>>,
     rport: Option<Range<usize>>,
@@ -27,19 +25,16 @@ impl<'b> TopVia<'b> {
     /// `None` when there is none that is well-formed.
     pub(super) fn of(message: &Message<'b>) -> Option<TopVia<'b>> {
         let via = message.top_via().ok()?;
-        let mut lines = message.all(HeaderName::Via);
-        let fills_its_line = lines.next().is_some_and(|line| line.value.len() == via.text.len());
-        let alone = fills_its_line && lines.next().is_none();
-        let mut top = TopVia { via, branch: b"", alone, received: None, rport: None };
+        let mut top = TopVia { via, branch: b"", received: None, rport: None };
         for param in params(via.params) {
-            let range = via.params_offset() + param.range.start..via.params_offset() + param.range.end;
+            let range = || via.params_offset() + param.range.start..via.params_offset() + param.range.end;
             match param.name.len() {
-                5 if top.rport.is_none() && param.name.eq_ignore_ascii_case(b"rport") => top.rport = Some(range),
+                5 if top.rport.is_none() && param.name.eq_ignore_ascii_case(b"rport") => top.rport = Some(range()),
                 6 if top.branch.is_empty() && param.name.eq_ignore_ascii_case(b"branch") => {
                     top.branch = param.value.unwrap_or_default();
                 }
                 8 if top.received.is_none() && param.name.eq_ignore_ascii_case(b"received") => {
-                    top.received = Some(range)
+                    top.received = Some(range());
                 }
                 _ => {}
             }

@@ -235,6 +235,9 @@ fn write_delta(
     added: Option<RefresherParam>,
     edits: &mut Edits,
 ) {
+    if came == Some(leaves) && added.is_none() {
+        return;
+    }
     let digits = Digits::new(leaves);
     let param: [&[u8]; 2] = added.map_or([b"", b""], |added| [b";refresher=", added.as_str().as_bytes()]);
     let Some(header) = message.first(name) else {

@@ -41,10 +41,10 @@ impl Dialogs {
         let sent = Sent { from: self.leg_of(arrival.flow), from_tag: message.from_tag()?, method, cseq: number };
         match (message.to_tag(), method) {
             (None, Method::Invite) => self.initial_invite(now, arrival, message, sent, edits),
-            (None, Method::Cancel) => self.setup_cancelled(message, sent, edits),
+            (None, Method::Cancel) => self.setup_cancelled(arrival, message, sent, edits),
             (None, _) => None,
             (Some(to_tag), _) => {
-                let call = self.find_call(message.call_id()?);
+                let call = self.find_call(arrival.call, message);
                 match call.and_then(|call| self.find_session(call, sent.from, sent.from_tag, to_tag)) {
                     Some(slot) => Some(self.in_session(now, arrival, message, slot, sent, edits)),
                     None => self.outside_session(now, call, message, sent, to_tag, edits),
@@ -62,7 +62,7 @@ impl Dialogs {
         edits: &mut Edits,
     ) -> Option<Verdict> {
         let call_id = message.call_id()?;
-        let known = self.find_call(call_id);
+        let known = self.find_call(arrival.call, message);
         if let Some(call) = known
             && let Some(setup) = self.calls[call as usize].setup(sent.from, sent.from_tag, sent.cseq)
         {
@@ -128,7 +128,7 @@ impl Dialogs {
                 if half.is_ours() && sent.from == Leg::Local {
                     setup.retry = Some(Retry { request: message.bytes().into(), first_leaving: leaving, tries: 0 });
                 }
-                let call = known.unwrap_or_else(|| self.add_call(call_id));
+                let call = known.unwrap_or_else(|| self.add_call(arrival.call, call_id));
                 let setups = &mut self.calls[call as usize].setups;
                 setups.reserve_exact(1);
                 setups.push(setup);
@@ -139,8 +139,14 @@ impl Dialogs {
     }
 
     /// The CANCEL of an INVITE goes where that went.
-    fn setup_cancelled(&mut self, message: &Message, sent: Sent, edits: &mut Edits) -> Option<Verdict> {
-        let call = self.find_call(message.call_id()?)?;
+    fn setup_cancelled(
+        &mut self,
+        arrival: &Arrival,
+        message: &Message,
+        sent: Sent,
+        edits: &mut Edits,
+    ) -> Option<Verdict> {
+        let call = self.find_call(arrival.call, message)?;
         let setup = self.calls[call as usize].setup(sent.from, sent.from_tag, sent.cseq)?;
         setup.cancelled = true;
         Some(forward(None, message, &setup.numbers, sent.cseq, edits))

@@ -69,7 +69,7 @@ impl Dialogs {
             from_tag: message.from_tag()?,
             to_tag: message.to_tag(),
         };
-        let call = self.find_call(message.call_id()?)?;
+        let call = self.find_call(arrival.call, message)?;
         let requester = answer.by.other();
         let session = answer.to_tag.and_then(|tag| self.find_session(call, requester, answer.from_tag, tag));
         let numbers = self.numbers_of(call, session, answer);

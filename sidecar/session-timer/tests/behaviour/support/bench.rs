@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipwarden_session_timer::{
-    Action, Arrival, Config, Dialogs, Endpoint, Event, EventKind, Flow, Leg, Limits, Mode, Policy, Resend, SessionView,
-    Time, Timers, Transmit, Verdict,
+    Action, Arrival, CallKey, Config, Dialogs, Endpoint, Event, EventKind, Flow, Leg, Limits, Mode, Policy, Resend,
+    SessionView, Time, Timers, Transmit, Verdict,
 };
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::value::Transport;
@@ -114,7 +114,8 @@ impl Bench {
             Verdict::Absorb
         } else {
             let peer = Some(self.flows[Leg::Remote.index()].peer.ip());
-            let arrival = Arrival { flow, reply_to: flow, via_suffix: "", peer };
+            let call = CallKey::of(KEY, message.call_id().unwrap_or_default());
+            let arrival = Arrival { call, flow, reply_to: flow, via_suffix: "", peer };
             self.dialogs.handle_message(self.now, &arrival, &message, &mut edits)
         };
         let mut left = Vec::new();
