@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sipwarden_otlp::{Endpoint, Ratio};
 
 use crate::inject::{Settings, names::STATUS_PORT};
 
@@ -84,6 +85,14 @@ pub struct RunArgs {
     #[arg(long, env = "SIPWARDEN_SIDECAR_NEXT_HOP")]
     pub sidecar_next_hop: Option<String>,
 
+    /// Where sidecars trace sessions, by OTLP over HTTP, such as http://otel-collector.monitoring:4318.
+    #[arg(long, env = "SIPWARDEN_OTLP")]
+    pub otlp: Option<Endpoint>,
+
+    /// How many of the sessions are traced whose INVITE carries no traceparent, from 0 to 1.
+    #[arg(long, env = "SIPWARDEN_OTLP_RATIO", default_value_t = Ratio::ALL)]
+    pub otlp_ratio: Ratio,
+
     /// Port at which sidecars are asked what they obey.
     #[arg(long, env = "SIPWARDEN_STATUS_PORT", default_value_t = STATUS_PORT.unsigned_abs() as u16)]
     pub status_port: u16,
@@ -121,6 +130,8 @@ impl RunArgs {
         settings.image_pull_policy.clone_from(&self.image_pull_policy);
         settings.log.clone_from(&self.sidecar_log);
         settings.next_hop.clone_from(&self.sidecar_next_hop);
+        settings.otlp = self.otlp.as_ref().map(ToString::to_string);
+        settings.otlp_ratio = self.otlp_ratio.to_string();
         for (setting, given) in [
             (&mut settings.cpu_request, &self.sidecar_cpu_request),
             (&mut settings.memory_request, &self.sidecar_memory_request),
@@ -157,5 +168,13 @@ mod tests {
         let expected = Settings { memory_limit: "1Gi".to_owned(), ..Settings::new("default", "i") };
         assert_eq!(args.settings(), expected);
         assert_eq!(args.status_port, 8643);
+
+        let run = [&run[..], &["--otlp", "http://collector:4318", "--otlp-ratio", "0.25"]].concat();
+        let Command::Run(args) = Cli::parse_from(&run).command else { panic!("it is run") };
+        let traced =
+            Settings { otlp: Some("http://collector:4318".to_owned()), otlp_ratio: "0.25".to_owned(), ..expected };
+        assert_eq!(args.settings(), traced);
+        let wrong = [&run[..6], &["--otlp", "https://collector:4318"]].concat();
+        assert!(Cli::try_parse_from(&wrong).expect_err("TLS").to_string().contains("https is not served"));
     }
 }

@@ -39,7 +39,10 @@ fn try_inject(pod: &Value, config: Option<&str>) -> Result<Injection, Skip> {
 }
 
 fn injected_with(pod: &Value, config: Option<&str>) -> Value {
-    let injection = try_inject(pod, config).expect("injected");
+    patched(pod, &try_inject(pod, config).expect("injected"))
+}
+
+fn patched(pod: &Value, injection: &Injection) -> Value {
     let mut pod = pod.clone();
     patch(&mut pod, &injection.patch).expect("the patch applies");
     pod
@@ -274,6 +277,17 @@ fn annotations_change_image_resources_log_and_next_hop() {
         json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } })
     );
     assert!(args(&pod).ends_with("--log-format json --next-hop udp:sbc.example:5060 --log info,sipwarden=debug"));
+}
+
+#[test]
+fn sessions_are_traced_where_the_operator_says() {
+    assert!(!args(&injected(&asterisk())).contains("--otlp"), "off unless asked for");
+    let otlp = Some("http://collector:4318".to_owned());
+    let settings = Settings { otlp, otlp_ratio: "0.1".to_owned(), ..settings() };
+    let pod: Pod = serde_json::from_value(asterisk()).expect("a pod");
+    let injection = inject(&pod, &opted_in(), &settings, Some(CONFIG)).expect("injected");
+    let args = args(&patched(&asterisk(), &injection));
+    assert!(args.ends_with(" --log-format json --otlp http://collector:4318 --otlp-ratio 0.1"), "{args}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("sipwarden-crds", &[]),
     ("sipwarden-otlp", &[]),
     ("sipwarden-sidecar", &["sipwarden-sip", "sipwarden-session-timer", "sipwarden-crds", "sipwarden-otlp"]),
-    ("sipwarden-operator", &["sipwarden-crds"]),
+    ("sipwarden-operator", &["sipwarden-crds", "sipwarden-otlp"]),
     ("kubectl-sipwarden", &["sipwarden-crds", "sipwarden-operator"]),
 ];
 

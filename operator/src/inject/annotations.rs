@@ -21,6 +21,8 @@ pub(super) struct Wishes {
     pub(super) image_pull_policy: Option<String>,
     pub(super) log: Option<String>,
     pub(super) next_hop: Option<String>,
+    /// The collector's URL, and how many of the traces.
+    pub(super) otlp: Option<(String, String)>,
     pub(super) cpu_request: String,
     pub(super) memory_request: String,
     pub(super) memory_limit: String,
@@ -61,6 +63,7 @@ impl Wishes {
             image_pull_policy: settings.image_pull_policy.clone(),
             log: log.or_else(|| settings.log.clone()),
             next_hop: next_hop.or_else(|| settings.next_hop.clone()),
+            otlp: settings.otlp.clone().map(|url| (url, settings.otlp_ratio.clone())),
             cpu_request,
             memory_request,
             memory_limit,

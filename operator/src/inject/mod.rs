@@ -43,6 +43,10 @@ pub struct Settings {
     pub log: Option<String>,
     /// Where requests of the application without a Route go; None is where their URI says.
     pub next_hop: Option<String>,
+    /// Where sessions are traced, the URL of a collector; None is nowhere.
+    pub otlp: Option<String>,
+    /// How many of the traces that begin at a sidecar, from 0 to 1.
+    pub otlp_ratio: String,
 }
 
 impl Settings {
@@ -57,6 +61,8 @@ impl Settings {
             memory_limit: "256Mi".to_owned(),
             log: None,
             next_hop: None,
+            otlp: None,
+            otlp_ratio: "1".to_owned(),
         }
     }
 }

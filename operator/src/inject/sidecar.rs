@@ -119,6 +119,10 @@ fn args(wishes: &Wishes, takeover: &Takeover) -> Vec<String> {
     if let Some(log) = &wishes.log {
         flag("--log", log.clone());
     }
+    if let Some((url, ratio)) = &wishes.otlp {
+        flag("--otlp", url.clone());
+        flag("--otlp-ratio", ratio.clone());
+    }
     args
 }
 

@@ -45,6 +45,8 @@ fn settings() -> Settings {
         memory_limit: "128Mi".to_owned(),
         log: Some("info,sipwarden=debug".to_owned()),
         next_hop: Some("tcp:[2001:db8::1]:5061".to_owned()),
+        otlp: Some("http://[2001:db8::2]:4318".to_owned()),
+        otlp_ratio: "0.25".to_owned(),
         ..Settings::new("canary", "localhost/sipwarden:next")
     }
 }
@@ -86,6 +88,8 @@ fn filled_in(policy: &str, settings: &Settings) -> String {
         ("@MEMORY_LIMIT@", settings.memory_limit.clone()),
         ("@LOG@", or_none(&settings.log)),
         ("@NEXT_HOP@", or_none(&settings.next_hop)),
+        ("@OTLP@", or_none(&settings.otlp)),
+        ("@OTLP_RATIO@", settings.otlp_ratio.clone()),
         ("@FAILURE_POLICY@", "Fail".to_owned()),
     ]
     .iter()
