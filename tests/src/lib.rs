@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod agents;
+pub mod docs;
 pub mod fuzz;
 pub mod kamailio;
 pub mod ports;

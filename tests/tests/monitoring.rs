@@ -36,7 +36,7 @@ fn the_reference_of_all_metrics_is_as_written() {
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == rendered,
-        "METRICS.md differs from the code: SIPWARDEN_WRITE=1 cargo test -p sipwarden-tests --test monitoring\n{rendered}"
+        "docs/metrics.md differs from the code: SIPWARDEN_WRITE=1 cargo test -p sipwarden-tests --test monitoring\n{rendered}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! METRICS.md: every metric with its type, its labels and all values they can have, from the registries themselves.
+//! docs/metrics.md: every metric with its type, its labels and all values they can have, from the registries themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,10 +19,10 @@ pub const OPEN: &str = "sipwarden_policy_info";
 
 /// Where the reference is.
 pub fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")
 }
 
-/// What METRICS.md has to say.
+/// What docs/metrics.md has to say.
 pub fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
     for (title, families) in [("Sidecar", sidecar()), ("Operator", operator())] {
@@ -35,7 +35,7 @@ pub fn render() -> String {
     text
 }
 
-/// How METRICS.md has sidecars scraped.
+/// How docs/metrics.md has sidecars scraped.
 pub fn scrape_config() -> Value {
     let config = INTRODUCTION.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
     let config: Value = serde_saphyr::from_str(config.expect("an example")).expect("YAML");

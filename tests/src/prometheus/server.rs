@@ -81,7 +81,7 @@ impl Target {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes these targets each second, relabelled as METRICS.md says, and has these rules; waits for
+    /// Starts a server that scrapes these targets each second, relabelled as docs/metrics.md says, and has these rules; waits for
     /// its first scrapes.
     pub fn start(targets: &[Target], rules: &[String]) -> Prometheus {
         let addr = free(LOOPBACK);

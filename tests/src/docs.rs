@@ -1,0 +1,52 @@
+//! The documentation as its tests see it: pages with their commands, files, links and anchors, and where commands run.
+
+mod page;
+mod run;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use page::{Block, Link, Mark, Page, Picture, slug};
+pub use run::{Place, Runner, Step, tells};
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::canonicalize(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()))
+}
+
+/// All pages whose commands are run, in the order in which they are: each finds what the ones before it left.
+pub fn pages() -> Vec<Page> {
+    let first = ["docs/getting-started.md", "docs/kubernetes.md", "README.md"].map(PathBuf::from);
+    let more = ["charts/sipwarden-crds/README.md", "charts/sipwarden/README.md", RUNBOOK].map(PathBuf::from);
+    let mut all = first.to_vec();
+    all.extend(markdown_in("docs").into_iter().filter(|path| !first.contains(path)));
+    all.extend(more);
+    all.iter().map(|path| Page::read(path)).collect()
+}
+
+/// Pages for those who work on the code: their links are followed, their commands are known to exist.
+pub fn pages_for_developers() -> Vec<Page> {
+    ["ARCHITECTURE.md", "CONTRIBUTING.md"].iter().map(|path| Page::read(Path::new(path))).collect()
+}
+
+const RUNBOOK: &str = "charts/sipwarden/files/alerts/RUNBOOK.md";
+
+/// Paths of the Markdown files in a folder of the repository and below it, sorted.
+fn markdown_in(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(repository().join(&folder)).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+        for entry in entries.map(|entry| entry.expect("a readable folder")) {
+            let path = folder.join(entry.file_name());
+            if entry.path().is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
