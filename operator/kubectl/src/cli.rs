@@ -46,20 +46,60 @@ pub struct ConnectionArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Judge files with SessionPolicies, ClusterSessionPolicies and SidecarConfigs, without a cluster; - is standard input.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden lint policy.yaml\n  helm template charts/voice | kubectl sipwarden lint -"
+    )]
     Lint(LintArgs),
     /// Tell of each workload which policy is in force, which pods are in step, and why others have no sidecar.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden status -A\n  kubectl sipwarden status deployment/pbx --live"
+    )]
     Status(StatusArgs),
     /// List calls: interval, refresher, what comes next.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden sessions -n voice --state active --sort deadline\n  kubectl sipwarden sessions --peer 192.0.2.7 -o json"
+    )]
     Sessions(SessionsArgs),
+    /// Watch calls: live and sortable on a terminal, tables elsewhere.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden top -A\n  kubectl sipwarden top deployment/pbx --sort deadline\n  kubectl sipwarden top --count 1 | head"
+    )]
+    Top(TopArgs),
     /// Tell the story of one call: why it was refused, refreshed or ended, with the RFC section and the policy's field.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden explain 3c26700c1adb-k2e4@192.0.2.7\n  kubectl sipwarden explain pbx-0/0-7 --messages"
+    )]
     Explain(ExplainArgs),
     /// Follow the decisions of sidecars as they make them.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden tap -A --kind Rejected\n  kubectl sipwarden tap deployment/pbx --last 20 --for 60 -o json"
+    )]
     Tap(TapArgs),
     /// Tell what a policy would have made of the last hour's requests, from what sidecars recorded; nothing changes.
+    #[command(after_help = "Examples:\n  kubectl sipwarden diff policy.yaml")]
     Diff(DiffArgs),
     /// Check whether the cluster can take sipwarden, and whether all of it works: versions, rights, admission, pods, policies.
+    #[command(after_help = "Examples:\n  kubectl sipwarden check --pre\n  kubectl sipwarden check -A")]
     Check(CheckArgs),
+    /// Place a real call through a Service: INVITE, refresh, BYE, and the verdict. Creates a pod for it, and deletes it.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden call-test pbx -n voice\n  kubectl sipwarden call-test pbx --uri sip:600@pbx.example.com --yes -o json"
+    )]
+    CallTest(CallTestArgs),
+    /// Write an archive for whoever helps: objects, statuses, events, configs, metrics, decisions; nothing secret.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden report -n voice\n  kubectl sipwarden report -A --file report.tar.gz"
+    )]
+    Report(ReportArgs),
+    /// Serve the sidecars' page on this machine: the calls of a namespace, or of all, in a browser.
+    #[command(
+        after_help = "Examples:\n  kubectl sipwarden dashboard -n voice\n  kubectl sipwarden dashboard -A --port 8645"
+    )]
+    Dashboard(DashboardArgs),
     /// Print what makes a shell complete commands and flags.
+    #[command(
+        after_help = "Examples:\n  source <(kubectl-sipwarden completion bash)\n  kubectl-sipwarden completion kubectl > ~/.local/bin/kubectl_complete-sipwarden"
+    )]
     Completion(CompletionArgs),
     /// For the script of `completion kubectl`: candidates for the last word, in the form kubectl reads.
     #[command(name = "__complete", hide = true)]
@@ -190,6 +230,85 @@ pub enum State {
     Active,
     /// It is over.
     Ended,
+}
+
+/// Flags of `top`.
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub pods: PodArgs,
+    #[command(flatten)]
+    pub filter: SessionFilter,
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// By what they are ordered.
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: SortKey,
+    /// The other way round.
+    #[arg(long)]
+    pub reverse: bool,
+    /// Seconds between two answers.
+    #[arg(long = "interval", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval_s: u64,
+    /// Tables, on a terminal too.
+    #[arg(long)]
+    pub plain: bool,
+    /// End after so many tables.
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+}
+
+/// Flags of `call-test`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CallTestArgs {
+    /// The Service to call through.
+    pub service: String,
+    /// Its port, by name or number; else the one named sip, or the only one.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Who is called; else sip:sipwarden-test at the Service.
+    #[arg(long, value_name = "SIP-URI")]
+    pub uri: Option<String>,
+    /// The session interval asked for, such as 90s; a 422 is followed.
+    #[arg(long, value_name = "DURATION")]
+    pub session_expires: Option<String>,
+    /// The image with the sidecar; else that of the sidecars behind the Service.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Seconds for the pod to start, call and end.
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub timeout_s: u64,
+    /// Create the pod without asking.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Flags of `report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub pods: PodArgs,
+    /// The archive to write; else sipwarden-report-TIME.tar.gz here. One that is there is not written over.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub format: FormatArgs,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Flags of `dashboard`.
+#[derive(Clone, Debug, Args)]
+pub struct DashboardArgs {
+    #[command(flatten)]
+    pub pods: PodArgs,
+    /// The port on 127.0.0.1; else a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// Flags of `explain`.

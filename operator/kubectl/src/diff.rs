@@ -76,7 +76,8 @@ fn show(proposal: &Proposal, sums: &Sums, silent: &[Silent], screen: &mut Screen
     for example in &sums.examples {
         screen.line("")?;
         let told = &example.told;
-        screen.line(&format!("{} {} call {} of {}", told.at, example.pod, told.call_id, told.peer))?;
+        let peer = told.peer.as_deref().unwrap_or("an unknown peer");
+        screen.line(&format!("{} {} call {} of {peer}", told.at, example.pod, told.call_id))?;
         show_decisions("now ", &told.now, Tone::Dim, screen)?;
         show_decisions("then", &told.then, Tone::Warn, screen)?;
     }

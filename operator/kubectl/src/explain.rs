@@ -123,24 +123,21 @@ impl Asker {
         let mut story = Story::default();
         if is_session(name) {
             story.sessions.extend(self.session(name).await?);
-            let past = self.decisions(("session", name)).await?;
-            story.call_ids = call_ids(story.sessions.iter().chain(&past.decisions));
+            story.add(self.decisions(("session", name)).await?);
+            story.call_ids = call_ids(story.sessions.iter().chain(&story.decisions));
         }
         if story.call_ids.is_empty() {
             let page: Page = self.sidecars.get(&self.pod, &self.path("/sessions", ("call_id", name))).await?;
-            // The sidecar looks for a part of the Call-ID; a whole one is meant where there is one.
-            let whole = |value: &Value| value["call_id"] == name;
-            let (exact, partial): (Vec<_>, Vec<_>) = page.sessions.into_iter().partition(whole);
-            story.sessions = if exact.is_empty() { partial } else { exact };
+            story.sessions = whole_or_all(page.sessions, name);
             story.call_ids = call_ids(&story.sessions);
             if story.call_ids.is_empty() {
                 story.call_ids.push(name.to_owned());
             }
         }
         for call_id in story.call_ids.clone() {
-            let past = self.decisions(("call_id", &call_id)).await?;
-            story.lost |= past.lost > 0 && past.decisions.len() == MOST;
-            story.decisions.extend(past.decisions);
+            let mut past = self.decisions(("call_id", &call_id)).await?;
+            past.decisions = whole_or_all(past.decisions, &call_id);
+            story.add(past);
         }
         if story.sessions.is_empty() && story.decisions.is_empty() {
             return Ok(None);
@@ -161,9 +158,15 @@ impl Asker {
         self.sidecars.get(&self.pod, &path).await
     }
 
+    /// By session where there is one: its Call-ID may not be shown as it is.
     async fn add_messages(&self, story: &mut Story) -> Result<(), AskError> {
-        for call_id in story.call_ids.clone() {
-            let path = self.path("/messages", ("call_id", &call_id));
+        let ids = story.sessions.iter().filter_map(|session| session["id"].as_str());
+        let mut paths: Vec<String> =
+            ids.map(|id| query(&format!("/sessions/{}/messages", escaped(id)), [("reveal", self.reveal())])).collect();
+        if paths.is_empty() {
+            paths = story.call_ids.iter().map(|call_id| self.path("/messages", ("call_id", call_id))).collect();
+        }
+        for path in paths {
             let Some(messages): Option<Messages> = known(self.sidecars.get(&self.pod, &path).await)? else { continue };
             story.lost |= messages.lost;
             story.messages.extend(messages.messages);
@@ -178,6 +181,22 @@ impl Asker {
     fn reveal(&self) -> Option<String> {
         self.reveal.then(|| "true".to_owned())
     }
+}
+
+impl Story {
+    /// Adds what is not there yet, oldest first.
+    fn add(&mut self, past: Decisions) {
+        self.lost |= past.lost > 0 && past.decisions.len() == MOST;
+        self.decisions.extend(past.decisions);
+        self.decisions.sort_by_key(|decision| decision["seq"].as_u64());
+        self.decisions.dedup_by_key(|decision| decision["seq"].as_u64());
+    }
+}
+
+/// Sidecars look for a part of the Call-ID; a whole one is meant where there is one.
+fn whole_or_all(values: Vec<Value>, call_id: &str) -> Vec<Value> {
+    let (whole, parts): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| value["call_id"] == call_id);
+    if whole.is_empty() { parts } else { whole }
 }
 
 /// What there is not, is None.
@@ -272,8 +291,9 @@ fn show_decision(decision: &Decision, screen: &mut Screen<'_>) -> Result<(), Fai
 
 /// Where it is written that it has to be so: the RFC, and the field of the policy.
 pub fn because(decision: &Decision) -> String {
+    let policy = Some(&decision.policy).filter(|name| !name.is_empty()).map(|name| format!(" of policy {name}"));
     let rule = decision.rule.as_ref().map(|rule| format!(", rule {rule}")).unwrap_or_default();
-    let field = decision.field.as_ref().map(|field| format!("{field} of policy {}{rule}", decision.policy));
+    let field = decision.field.as_ref().map(|field| format!("{field}{}{rule}", policy.unwrap_or_default()));
     [decision.rfc.clone(), field].into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 

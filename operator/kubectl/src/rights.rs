@@ -43,10 +43,11 @@ const GROUP: &str = "sipwarden.dev";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 
 /// The rights of each command, as documented. Those in a namespace are needed in each one that is asked about.
-pub const RIGHTS: [(&str, &[Right]); 7] = [
+pub const RIGHTS: [(&str, &[Right]); 11] = [
     ("lint", &[]),
     ("status", &[PODS, CONFIGS, NAMESPACES, optional("", "pods/portforward", &["get", "create"])]),
     ("sessions", &[PODS, FORWARD]),
+    ("top", &[PODS, FORWARD]),
     ("explain", &[PODS, FORWARD]),
     ("tap", &[PODS, FORWARD]),
     (
@@ -72,6 +73,29 @@ pub const RIGHTS: [(&str, &[Right]); 7] = [
             cluster_wide(ADMISSION, "mutatingadmissionpolicies", &["list"]),
         ],
     ),
+    (
+        "call-test",
+        &[
+            namespaced("", "services", &["get"]),
+            namespaced("", "pods", &["list", "get", "create", "delete"]),
+            namespaced("", "pods/log", &["get"]),
+        ],
+    ),
+    (
+        "report",
+        &[
+            optional("", "pods", &["list"]),
+            optional("", "pods/portforward", &["get", "create"]),
+            optional(GROUP, "sidecarconfigs", &["list"]),
+            optional(GROUP, "sessionpolicies", &["list"]),
+            cluster_wide(GROUP, "clustersessionpolicies", &["list"]),
+            optional("events.k8s.io", "events", &["list"]),
+            NAMESPACES,
+            cluster_wide(ADMISSION, "mutatingwebhookconfigurations", &["list"]),
+            cluster_wide(ADMISSION, "validatingwebhookconfigurations", &["list"]),
+        ],
+    ),
+    ("dashboard", &[PODS, FORWARD]),
 ];
 
 /// As RBAC says it: `get, create pods/portforward`.

@@ -3,14 +3,14 @@
 use std::io::Write;
 
 use crate::{
-    check,
+    call_test, check,
     cli::{Cli, Command},
     completion,
     connection::Connection,
-    diff, explain, lint,
+    dashboard, diff, explain, lint,
     outcome::{Failure, Outcome},
     output::Screen,
-    sessions, status, tap,
+    report, sessions, status, tap, top,
 };
 
 /// Does what was asked for, and writes the result to `out`, which is standard output.
@@ -29,6 +29,10 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> Result<Outcome, Failure> {
         Command::Tap(args) => tap::tap(&open().await?, &args, screen).await,
         Command::Diff(args) => diff::diff(&open().await?, &args, screen).await,
         Command::Check(args) => check::check(&open().await?, &args, screen).await,
+        Command::Top(args) => top::top(&open().await?, &args, screen).await,
+        Command::CallTest(args) => call_test::call_test(&open().await?, &args, screen).await,
+        Command::Report(args) => report::report(&open().await?, &args, screen).await,
+        Command::Dashboard(args) => dashboard::dashboard(&open().await?, &args, screen).await,
         Command::Completion(args) => completion::script(args.shell, screen),
         Command::Complete { words } => completion::complete(&words, screen),
     }

@@ -170,7 +170,11 @@ pub fn sort(found: &mut [Found], key: SortKey, reverse: bool) {
     });
 }
 
-fn show(everything: &Everything, with_namespace: bool, screen: &mut Screen<'_>) -> Result<(), Failure> {
+/// The list, how many there are, and who did not answer.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn show(everything: &Everything, with_namespace: bool, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let Everything { found, total, active, silent } = everything;
     if !found.is_empty() {
         screen.table(&table(found, with_namespace))?;

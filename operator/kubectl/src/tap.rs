@@ -146,10 +146,11 @@ fn show(pod: &PodRef, heard: Heard, args: &TapArgs, screen: &mut Screen<'_>) -> 
         Heard::Decision(value) => {
             let decision = Decision::deserialize(value).unwrap_or_default();
             let of = decision.session.as_deref().unwrap_or("-");
+            let peer = decision.peer.as_deref().unwrap_or("-");
             let tone = if decision.observed { Tone::Dim } else { tone(&decision.kind) };
             let because = because(&decision);
             let because = if because.is_empty() { because } else { format!("  ({because})") };
-            screen.toned(&format!("{} {pod} {of} {} {}{because}", decision.at, decision.peer, decision.text), tone)?;
+            screen.toned(&format!("{} {pod} {of} {peer} {}{because}", decision.at, decision.text), tone)?;
         }
         Heard::Lost(lost) => screen.toned(&format!("{pod}: {lost} decisions were skipped"), Tone::Bad)?,
         Heard::Trouble(error) => screen.toned(&format!("{pod}: {error}; trying again"), Tone::Bad)?,

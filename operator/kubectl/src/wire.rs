@@ -105,7 +105,8 @@ pub struct Decision {
     pub rule: Option<String>,
     /// It was not done, because the policy only observes.
     pub observed: bool,
-    pub peer: String,
+    /// None where the decision is about no side yet.
+    pub peer: Option<String>,
     pub kind: String,
     /// The cause of an end.
     pub reason: Option<String>,
@@ -183,7 +184,7 @@ pub struct KindCounts {
 pub struct Example {
     pub at: String,
     pub call_id: String,
-    pub peer: String,
+    pub peer: Option<String>,
     pub now: Vec<Decision>,
     pub then: Vec<Decision>,
 }

@@ -1,6 +1,6 @@
 //! One sidecar's stream of decisions, taken up again whenever it breaks.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,6 +16,8 @@ use crate::{
 
 /// No decision is as long.
 const MAX_LINE: usize = 1024 * 1024;
+/// Taken up again after a break; more are lost to this listener.
+const MOST_MISSED: u32 = 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -33,19 +35,19 @@ pub(super) async fn forever(
     let mut first = Some(last);
     loop {
         let seen = listener.seen;
-        let trouble = match listener.once(first.take()).await {
-            // A stream that ends without a fault was ended by the sidecar, as when it has been silent for long.
-            Ok(()) => None,
-            Err(error) => Some(error.to_string()),
-        };
+        let ended = listener.once(first.unwrap_or_default()).await;
         if listener.tell.is_closed() {
             return;
+        }
+        if listener.seen.is_some() {
+            first = None;
         }
         if seen != listener.seen {
             pause = FIRST_PAUSE;
         }
-        if let Some(trouble) = trouble
-            && !listener.tell(Heard::Trouble(trouble)).await
+        // A stream that ends without a fault was ended by the sidecar.
+        if let Err(error) = ended
+            && !listener.tell(Heard::Trouble(error.to_string())).await
         {
             return;
         }
@@ -59,52 +61,58 @@ struct Listener {
     pod: PodRef,
     filter: String,
     tell: mpsc::Sender<(PodRef, Heard)>,
-    /// The number of the newest decision known; what comes later is new.
+    /// The highest number known, once the sidecar has answered; what comes later is new.
     seen: Option<u64>,
 }
 
 impl Listener {
-    async fn once(&mut self, first: Option<u32>) -> Result<(), AskError> {
-        self.find_place(first).await?;
-        let path =
-            with(&format!("/decisions/stream{}", self.filter), &format!("since={}", self.seen.unwrap_or_default()));
+    /// Listens until the stream ends. A stream begins now, so it is opened before what was missed is asked for; what both
+    /// have is told once.
+    async fn once(&mut self, last: u32) -> Result<(), AskError> {
+        let begins = match self.seen {
+            Some(_) => None,
+            None => Some(self.newest().await?),
+        };
         // The link keeps the connection.
-        let (_link, response) = self.sidecars.open(&self.pod, &path).await?;
-        self.read(response.into_body()).await
-    }
-
-    /// Where the sidecar's numbers are now. A sidecar that was started again counts from the beginning.
-    async fn find_place(&mut self, first: Option<u32>) -> Result<(), AskError> {
-        let newest = self.newest("", 1).await?;
-        let newest = newest.last().and_then(seq).unwrap_or_default();
-        match (self.seen, first) {
-            (Some(seen), _) if seen <= newest => {}
-            (Some(_), _) => self.seen = Some(0),
-            (None, Some(last @ 1..)) => {
-                let before = self.newest(&self.filter, last).await?;
-                self.seen = Some(newest);
-                for decision in before.into_iter().filter(|decision| seq(decision).is_none_or(|seq| seq <= newest)) {
-                    self.tell(Heard::Decision(decision)).await;
-                }
+        let (_link, response) = self.sidecars.open(&self.pod, &format!("/decisions/stream{}", self.filter)).await?;
+        let (since, missed) = match begins {
+            Some(newest) if last == 0 => (newest, Vec::new()),
+            Some(newest) => (newest, self.decisions(&self.filter, &format!("limit={last}")).await?),
+            None => {
+                let newest = self.newest().await?;
+                // A sidecar that was started again counts from the beginning.
+                let since = self.seen.filter(|seen| *seen <= newest).unwrap_or_default();
+                let field = format!("since={since}&limit={MOST_MISSED}");
+                (since, self.decisions(&self.filter, &field).await?)
             }
-            (None, _) => self.seen = Some(newest),
+        };
+        self.seen = Some(since);
+        let mut told = HashSet::new();
+        for decision in missed {
+            told.extend(seq(&decision));
+            self.seen = self.seen.max(seq(&decision));
+            self.tell(Heard::Decision(decision)).await;
         }
-        Ok(())
+        self.read(response.into_body(), &told).await
     }
 
-    async fn newest(&self, filter: &str, limit: u32) -> Result<Vec<Value>, AskError> {
-        let path = with(&format!("/decisions{filter}"), &format!("limit={limit}"));
+    async fn newest(&self) -> Result<u64, AskError> {
+        Ok(self.decisions("", "limit=1").await?.last().and_then(seq).unwrap_or_default())
+    }
+
+    async fn decisions(&self, filter: &str, field: &str) -> Result<Vec<Value>, AskError> {
+        let path = format!("/decisions{filter}{}{field}", if filter.is_empty() { '?' } else { '&' });
         Ok(self.sidecars.get::<Decisions>(&self.pod, &path).await?.decisions)
     }
 
-    async fn read(&mut self, mut body: Incoming) -> Result<(), AskError> {
+    async fn read(&mut self, mut body: Incoming, told: &HashSet<u64>) -> Result<(), AskError> {
         let mut kept = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             kept.extend_from_slice(&data);
             while let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = kept.drain(..=end).collect();
-                if !self.line(&line).await? {
+                if !self.line(&line, told).await? {
                     return Ok(());
                 }
             }
@@ -116,19 +124,20 @@ impl Listener {
     }
 
     /// False once nobody hears it.
-    async fn line(&mut self, line: &[u8]) -> Result<bool, AskError> {
-        // An empty one shows that the sidecar is there.
+    async fn line(&mut self, line: &[u8], told: &HashSet<u64>) -> Result<bool, AskError> {
         if line.trim_ascii().is_empty() {
             return Ok(true);
         }
         let value: Value = serde_json::from_slice(line).map_err(|error| AskError::Form(error.to_string()))?;
         if let Some(seq) = seq(&value) {
-            self.seen = Some(seq);
-            return Ok(self.tell(Heard::Decision(value)).await);
+            // Those of different shards may come a little out of order.
+            self.seen = self.seen.max(Some(seq));
+            return Ok(told.contains(&seq) || self.tell(Heard::Decision(value)).await);
         }
         match value["lost"].as_u64() {
+            // None lost shows that the sidecar is there.
+            None | Some(0) => Ok(true),
             Some(lost) => Ok(self.tell(Heard::Lost(lost)).await),
-            None => Ok(true),
         }
     }
 
@@ -139,9 +148,4 @@ impl Listener {
 
 fn seq(decision: &Value) -> Option<u64> {
     decision["seq"].as_u64()
-}
-
-/// With one more field in its query.
-fn with(path: &str, field: &str) -> String {
-    format!("{path}{}{field}", if path.contains('?') { '&' } else { '?' })
 }

@@ -61,10 +61,13 @@ fn deciding(decisions: Vec<Value>, known: Option<Value>) -> Router {
     let sessions = known.clone();
     let page = move |Query(fields): Fields| async move {
         let fits = |field: &str, decision: &Value| {
-            fields.get(field).is_none_or(|wanted| decision[field].as_str() == Some(wanted))
+            fields.get(field).is_none_or(|wanted| decision[field].as_str().is_some_and(|text| text.contains(wanted)))
         };
         let limit = fields.get("limit").and_then(|text| text.parse().ok()).unwrap_or(100);
-        let fit: Vec<&Value> = decisions.iter().filter(|it| fits("call_id", it) && fits("session", it)).collect();
+        let since: u64 = fields.get("since").and_then(|text| text.parse().ok()).unwrap_or_default();
+        let is_new = |decision: &Value| decision["seq"].as_u64() > Some(since);
+        let fit: Vec<&Value> =
+            decisions.iter().filter(|it| is_new(it) && fits("call_id", it) && fits("session", it)).collect();
         let newest: Vec<&Value> = fit.iter().skip(fit.len().saturating_sub(limit)).copied().collect();
         Json(json!({ "decisions": newest, "next": null, "oldest": 1, "held": fit.len(), "lost": 0 }))
     };
@@ -84,11 +87,17 @@ fn deciding(decisions: Vec<Value>, known: Option<Value>) -> Router {
             "start": format!("INVITE sip:{} SIP/2.0", fields["call_id"]), "outcome": "Answered", "status": 422, "changes": [] });
         Json(json!({ "messages": [message], "lost": false }))
     };
+    let of_session = |Path(id): Path<String>| async move {
+        let message = json!({ "at": "2026-01-01T00:00:01.000Z", "from": "Remote", "to": "Local", "cseq": "1 INVITE",
+            "start": format!("INVITE of {id}"), "outcome": "Forwarded", "status": null, "changes": [] });
+        Json(json!({ "messages": [message], "lost": false }))
+    };
     Router::new()
         .route("/decisions", get(page))
         .route("/sessions", get(list))
         .route("/sessions/{id}", get(one))
         .route("/messages", get(messages))
+        .route("/sessions/{id}/messages", get(of_session))
 }
 
 #[tokio::test]
@@ -168,32 +177,38 @@ async fn a_session_is_explained_with_what_happened_before_it_was_one() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_is_taken_up_where_it_stopped_and_at_the_start_of_a_new_process() {
-    // Each connection tells two decisions and breaks. After the second the sidecar was started again.
+    // Each stream tells two decisions and breaks; two more are made before the next one begins. After the second stream
+    // the sidecar is started again, and has made two.
     let newest = Arc::new(AtomicU64::new(4));
-    let connections = Arc::new(AtomicU64::new(0));
     let known = newest.clone();
-    let page = move || async move {
-        Json(json!({ "decisions": [decision(known.load(Ordering::SeqCst), "a", "Rejected", None)], "lost": 0 }))
+    let page = move |Query(fields): Fields| async move {
+        let newest = known.load(Ordering::SeqCst);
+        let since = fields.get("since").map_or(newest - 1, |text| text.parse().unwrap());
+        let decisions: Vec<Value> = (since + 1..=newest).map(|seq| decision(seq, "a", "Rejected", None)).collect();
+        Json(json!({ "decisions": decisions, "lost": 0 }))
     };
+    let streams = Arc::new(AtomicU64::new(0));
     let stream = move |Query(fields): Fields| async move {
-        assert_eq!(fields["kind"], "Rejected", "the sidecar filters");
-        let since: u64 = fields["since"].parse().unwrap();
-        let restarts = connections.fetch_add(1, Ordering::SeqCst) == 1;
-        newest.store(if restarts { 1 } else { since + 2 }, Ordering::SeqCst);
+        assert_eq!((fields["kind"].as_str(), fields.len()), ("Rejected", 1), "the sidecar filters, and begins now");
+        let before = newest.load(Ordering::SeqCst);
+        let restarts = streams.fetch_add(1, Ordering::SeqCst) == 1;
+        newest.store(if restarts { 2 } else { before + 4 }, Ordering::SeqCst);
         let line = |seq| format!("{}\n", decision(seq, "a", "Rejected", None));
-        Body::from(format!("\n{}{}{}\n", line(since + 1), line(since + 2), json!({ "lost": 3 })))
+        let (first, second) = if restarts { (1, 2) } else { (before + 1, before + 2) };
+        Body::from(format!("{{\"lost\":0}}\n{}{}{}\n", line(first), line(second), json!({ "lost": 3 })))
     };
     let router = Router::new().route("/decisions", get(page)).route("/decisions/stream", get(stream));
     let fake = World::default().with("pbx-0", Sidecar::Answers(router)).serve().await;
 
-    let ran = fake.run(&["tap", "--kind", "Rejected", "--count", "6", "-o", "json"]).await;
+    let ran = fake.run(&["tap", "--kind", "Rejected", "--count", "8", "-o", "json"]).await;
 
     assert_eq!(ran.code, 0, "{ran:?}");
     let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let seqs: Vec<u64> = lines.iter().filter_map(|line| line["seq"].as_u64()).collect();
-    assert_eq!(seqs, [5, 6, 7, 8, 1, 2]);
+    assert_eq!(seqs, [5, 6, 1, 2, 3, 4, 5, 6], "each once");
     assert_eq!(lines[0]["pod"], "pbx-0");
-    assert!(lines.iter().any(|line| line["lost"] == 3), "{lines:?}");
+    let lost: Vec<&Value> = lines.iter().filter_map(|line| line.get("lost")).collect();
+    assert!(!lost.is_empty() && lost.iter().all(|lost| **lost == 3), "{lines:?}");
 }
 
 #[tokio::test]

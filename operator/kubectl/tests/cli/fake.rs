@@ -1,11 +1,18 @@
 //! An API server of a few lines: it has the objects it was given, and forwards ports to sidecars of a few lines.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, process::Output, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    process::Output,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use hyper_util::rt::TokioIo;
@@ -42,8 +49,13 @@ pub(crate) struct World {
     pub(crate) objects: HashMap<String, Value>,
     /// By the pod's name.
     pub(crate) sidecars: HashMap<String, Sidecar>,
+    /// The pod that was made, whatever its name, and what it wrote.
+    pub(crate) caller: Option<Value>,
+    pub(crate) log: String,
     /// Paths that the user may not read.
     pub(crate) forbidden: Vec<String>,
+    /// What was written: method and path.
+    pub(crate) written: Arc<Mutex<Vec<String>>>,
 }
 
 /// The server, and a kubeconfig for it.
@@ -84,6 +96,11 @@ impl World {
     pub(crate) fn add(&mut self, path: &str, object: Value) {
         let list = self.objects.entry(path.to_owned()).or_insert_with(|| json!({ "metadata": {}, "items": [] }));
         list["items"].as_array_mut().expect("a list").push(object);
+    }
+
+    /// What was written so far.
+    pub(crate) fn written(&self) -> Vec<String> {
+        self.written.lock().expect("nobody panics with it").clone()
     }
 
     /// Starts it.
@@ -152,6 +169,22 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     }
     if world.forbidden.contains(&path) {
         return status(StatusCode::FORBIDDEN, &format!("{path} is forbidden: User \"eve\" cannot read it"));
+    }
+    if request.method() != Method::GET {
+        let written = format!("{} {path}", request.method());
+        world.written.lock().expect("nobody panics with it").push(written);
+        // A DELETE says what became of it, a POST what it made.
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+        let made: Value = serde_json::from_slice(&body).unwrap_or_default();
+        return match made["kind"].as_str() {
+            Some("DeleteOptions") | None => Json(json!({ "kind": "Status", "status": "Success", "metadata": {} })),
+            Some(_) => Json(made),
+        }
+        .into_response();
+    }
+    if let Some((_, of_caller)) = path.split_once("/pods/sipwarden-call-test-") {
+        let asks_log = of_caller.ends_with("/log");
+        return if asks_log { world.log.clone().into_response() } else { Json(&world.caller).into_response() };
     }
     match world.objects.get(&path) {
         Some(object) => Json(object).into_response(),

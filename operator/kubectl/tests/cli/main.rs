@@ -5,3 +5,4 @@ mod calls;
 mod failures;
 mod fake;
 mod offline;
+mod writing;
