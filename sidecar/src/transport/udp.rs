@@ -84,7 +84,7 @@ impl Udp {
     pub fn new(endpoint: u16, socket: StdSocket, metrics: Arc<Metrics>) -> io::Result<Udp> {
         Ok(Udp {
             endpoint,
-            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            socket: watch(socket, Interest::READABLE)?,
             room: None,
             receive_headers: MultiHeaders::preallocate(BATCH, None),
             send_headers: MultiHeaders::preallocate(BATCH, None),
@@ -161,7 +161,7 @@ impl Udp {
     fn watch_room(&mut self) -> Option<&AsyncFd<StdSocket>> {
         if self.room.is_none() {
             let socket = self.socket.get_ref().try_clone();
-            self.room = socket.and_then(|socket| AsyncFd::with_interest(socket, Interest::WRITABLE)).ok();
+            self.room = socket.and_then(|socket| watch(socket, Interest::WRITABLE)).ok();
         }
         self.room.as_ref()
     }
@@ -201,6 +201,15 @@ impl Udp {
         }
         done
     }
+}
+
+/// `UdpSocket` of the runtime is always watched for both.
+#[expect(
+    deprecated,
+    reason = "unsound where a type lies about its descriptor, which no socket does; its successor is unsafe"
+)]
+fn watch(socket: StdSocket, interest: Interest) -> io::Result<AsyncFd<StdSocket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
