@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sipwarden_otlp::{Endpoint, Ratio};
+use sipwarden_otlp::{Endpoint, Otlp, Ratio};
 
 use crate::inject::{Settings, names::STATUS_PORT};
 
@@ -85,11 +85,11 @@ pub struct RunArgs {
     #[arg(long, env = "SIPWARDEN_SIDECAR_NEXT_HOP")]
     pub sidecar_next_hop: Option<String>,
 
-    /// Where sidecars trace sessions, by OTLP over HTTP, such as http://otel-collector.monitoring:4318.
+    /// Where the operator traces what it does and sidecars their sessions, by OTLP over HTTP, such as http://otel-collector.monitoring:4318.
     #[arg(long, env = "SIPWARDEN_OTLP")]
     pub otlp: Option<Endpoint>,
 
-    /// How many of the sessions are traced whose INVITE carries no traceparent, from 0 to 1.
+    /// How many of the traces that nobody else began, from 0 to 1.
     #[arg(long, env = "SIPWARDEN_OTLP_RATIO", default_value_t = Ratio::ALL)]
     pub otlp_ratio: Ratio,
 
@@ -124,6 +124,11 @@ pub enum LogFormat {
 }
 
 impl RunArgs {
+    /// Where the operator is traced.
+    pub fn otlp(&self) -> Option<Otlp> {
+        self.otlp.clone().map(|endpoint| Otlp { endpoint, ratio: self.otlp_ratio })
+    }
+
     /// What sidecars are given.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.revision, &self.image);

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod queue;
 pub mod run;
 pub mod state;
+pub mod traces;
 pub mod watch;
 pub mod webhook;
 pub mod write;

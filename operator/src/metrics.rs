@@ -7,6 +7,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
+use sipwarden_otlp::Fate;
 
 use crate::state::{State, Watched};
 
@@ -49,6 +50,7 @@ struct Inner {
     api_requests: IntCounterVec,
     writes: IntCounterVec,
     acks: IntCounterVec,
+    spans: IntCounterVec,
     delivery_seconds: Histogram,
     leading: IntGauge,
     objects: IntGaugeVec,
@@ -122,6 +124,11 @@ impl Metrics {
             api_requests: counters("api_requests_total", "Requests to the API server.", &["verb", "status"])?,
             writes: counters("writes_total", "Objects written.", &["kind", "outcome"])?,
             acks: counters("acks_total", "Times a sidecar was asked what it obeys.", &["outcome"])?,
+            spans: counters(
+                "trace_spans_total",
+                "Spans for the collector of --otlp, by what became of them; all but exported ones are lost.",
+                &["fate"],
+            )?,
             leading: gauge("leading", "1 for the replica that writes.")?,
             objects: gauges("objects", "Objects of namespaces of this revision.", &["kind"])?,
             queued: gauges("queued", "Objects that wait to be written, or asked.", &["queue"])?,
@@ -169,6 +176,11 @@ impl Metrics {
         self.0.writes.with_label_values(&[written.as_str(), outcome.as_str()]).inc();
     }
 
+    /// What became of spans.
+    pub fn spans(&self, fate: Fate, spans: u64) {
+        self.0.spans.with_label_values(&[fate.as_str()]).inc_by(spans);
+    }
+
     /// A pod's annotation was written this long after it was found to differ.
     pub fn delivered(&self, after: Duration) {
         self.0.delivery_seconds.observe(after.as_secs_f64());
@@ -212,6 +224,7 @@ impl Metrics {
     }
 
     fn start_series(&self) {
+        Fate::ALL.into_iter().for_each(|fate| self.spans(fate, 0));
         for watched in Watched::ALL {
             self.0.watch_events.with_label_values(&[watched.as_str()]);
             self.0.watch_failures.with_label_values(&[watched.as_str()]);

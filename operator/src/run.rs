@@ -45,6 +45,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
 /// A process that has its sockets.
 pub struct Bound {
     args: RunArgs,
+    metrics: Metrics,
     webhook: TcpListener,
     http: TcpListener,
 }
@@ -64,12 +65,12 @@ struct Process {
 ///
 /// # Errors
 /// An address that cannot be had.
-pub async fn bind(args: RunArgs) -> anyhow::Result<Bound> {
+pub async fn bind(args: RunArgs, metrics: Metrics) -> anyhow::Result<Bound> {
     let listen = |address: SocketAddr| async move {
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
     };
     let (webhook, http) = (listen(args.webhook_listen).await?, listen(args.http).await?);
-    Ok(Bound { args, webhook, http })
+    Ok(Bound { args, metrics, webhook, http })
 }
 
 impl Bound {
@@ -79,7 +80,7 @@ impl Bound {
     /// What keeps the process from starting, and the lost lease: another replica leads then.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut stop = Stop::new()?;
-        let process = Process::new(self.args).await?;
+        let process = Process::new(self.args, self.metrics).await?;
         let (http, webhook) = (self.http.local_addr()?, self.webhook.local_addr()?);
         let RunArgs { revision, identity, shutdown_delay_s, .. } = &process.args;
         tracing::info!(%http, %webhook, revision, identity, "started");
@@ -105,8 +106,7 @@ impl Bound {
 }
 
 impl Process {
-    async fn new(args: RunArgs) -> anyhow::Result<Self> {
-        let metrics = Metrics::new()?;
+    async fn new(args: RunArgs, metrics: Metrics) -> anyhow::Result<Self> {
         let pulse = Pulse::default();
         let config =
             Config::infer().await.context("no kubeconfig and no service account to reach the API server with")?;

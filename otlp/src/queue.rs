@@ -33,6 +33,20 @@ pub enum Fate {
     Failed,
 }
 
+impl Fate {
+    /// All of them.
+    pub const ALL: [Fate; 3] = [Fate::Exported, Fate::QueueFull, Fate::Failed];
+
+    /// As in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Fate::Exported => "Exported",
+            Fate::QueueFull => "QueueFull",
+            Fate::Failed => "Failed",
+        }
+    }
+}
+
 /// Is told what became of how many spans. Must return at once.
 pub type Count = Arc<dyn Fn(Fate, u64) + Send + Sync>;
 

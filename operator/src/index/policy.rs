@@ -6,6 +6,7 @@ use kube::core::{Selector, SelectorExt};
 use sipwarden_crds::{
     Clamp, ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, SidecarConfig, bound, compile, precedence,
 };
+use tracing::info_span;
 
 use super::facts::{Labels, is_paused};
 
@@ -124,6 +125,7 @@ impl InForce {
 }
 
 fn compiled(policy: &SessionPolicy) -> Result<(SidecarConfig, Selector), String> {
+    let _span = info_span!("compile", namespace = policy.metadata.namespace, name = policy.metadata.name).entered();
     let config = compile(policy).map_err(|violations| {
         let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
         told.join("; ")

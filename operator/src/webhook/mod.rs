@@ -28,13 +28,17 @@ use kube::core::{
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use serde::de::DeserializeOwned;
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use self::metrics::{Endpoint, Outcome};
 pub use self::{
     metrics::Metrics,
     serve::{ServeError, serve},
 };
-use crate::inject::{NamespaceFacts, Settings, Skip};
+use crate::{
+    inject::{NamespaceFacts, Settings, Skip},
+    traces,
+};
 
 /// More than two of the largest objects that an API server stores.
 const MAX_REVIEW_BYTES: usize = 8 << 20;
@@ -94,32 +98,64 @@ impl Webhook {
 
 async fn inject(State(webhook): State<Webhook>, request: Request) -> Response {
     let timer = webhook.metrics.start(Endpoint::Inject);
-    match read_review::<Pod>(request).await {
-        Ok(review) => {
-            let (response, outcome) = injecting::answer(&webhook, &review).await;
-            timer.stop(outcome);
-            answer(response)
+    let span = span(Endpoint::Inject, &request);
+    let answering = async {
+        match read_review::<Pod>(request).await {
+            Ok(review) => {
+                let (response, outcome) = injecting::answer(&webhook, &review).await;
+                told(&review, outcome);
+                timer.stop(outcome);
+                answer(response)
+            }
+            Err(fault) => {
+                timer.stop(Outcome::Failed);
+                fault.into_response()
+            }
         }
-        Err(fault) => {
-            timer.stop(Outcome::Failed);
-            fault.into_response()
-        }
-    }
+    };
+    answering.instrument(span).await
 }
 
 async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
     let timer = webhook.metrics.start(Endpoint::Validate);
-    match read_review(request).await {
-        Ok(review) => {
-            let response = validating::answer(&review, &webhook.settings.revision);
-            timer.stop(if response.allowed { Outcome::Allowed } else { Outcome::Denied });
-            answer(response)
+    let span = span(Endpoint::Validate, &request);
+    let answering = async {
+        match read_review(request).await {
+            Ok(review) => {
+                let response = validating::answer(&review, &webhook.settings.revision);
+                let outcome = if response.allowed { Outcome::Allowed } else { Outcome::Denied };
+                told(&review, outcome);
+                timer.stop(outcome);
+                answer(response)
+            }
+            Err(fault) => {
+                timer.stop(Outcome::Failed);
+                fault.into_response()
+            }
         }
-        Err(fault) => {
-            timer.stop(Outcome::Failed);
-            fault.into_response()
-        }
-    }
+    };
+    answering.instrument(span).await
+}
+
+/// For a collector: below the span of the API server, where it says that it has one.
+fn span(endpoint: Endpoint, request: &Request) -> Span {
+    let span = info_span!(
+        "admission",
+        otel.kind = "server",
+        webhook = endpoint.as_str(),
+        namespace = Empty,
+        name = Empty,
+        outcome = Empty
+    );
+    traces::adopt(&span, request.headers());
+    span
+}
+
+fn told<T: Resource>(review: &AdmissionRequest<T>, outcome: Outcome) {
+    let span = Span::current();
+    span.record("namespace", review.namespace.as_deref());
+    span.record("name", &review.name);
+    span.record("outcome", outcome.as_str());
 }
 
 type Fault = (StatusCode, &'static str);

@@ -11,10 +11,11 @@ mod events;
 mod pods;
 mod tell;
 
-use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, hash::Hash, sync::Arc, time::Duration};
 
 use kube::Client;
 use tokio::{task::JoinSet, time::timeout};
+use tracing::{Instrument, field::Empty, info_span};
 
 pub use self::events::{EventSink, Note, spawn as spawn_events};
 pub(crate) use self::pods::nudge;
@@ -72,7 +73,8 @@ impl Writer {
         name: &str,
         write: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Outcome> {
-        let (outcome, result) = match timeout(WRITE_TIMEOUT, write).await {
+        let span = info_span!("write", otel.kind = "client", kind = written.as_str(), name, outcome = Empty);
+        let (outcome, result) = match timeout(WRITE_TIMEOUT, write).instrument(span.clone()).await {
             Ok(Ok(answer)) => (WriteOutcome::Written, Ok(answer)),
             Ok(Err(kube::Error::Api(status))) if status.code == NOT_FOUND => (WriteOutcome::Gone, Err(Outcome::Done)),
             Ok(Err(error)) => {
@@ -84,6 +86,7 @@ impl Writer {
                 (WriteOutcome::Failed, Err(Outcome::Retry))
             }
         };
+        span.record("outcome", outcome.as_str());
         self.metrics.write(written, outcome);
         result
     }
@@ -92,13 +95,14 @@ impl Writer {
 /// Works off a queue, for ever.
 pub(crate) async fn work<K, F>(queue: &Queue<K>, mut write: impl FnMut(Task<K>) -> F)
 where
-    K: Clone + Eq + Hash,
+    K: Clone + Debug + Eq + Hash,
     F: Future<Output = Outcome>,
 {
     loop {
         let task = queue.next().await;
         let key = task.key.clone();
-        let outcome = write(task).await;
+        let span = info_span!("reconcile", ?key);
+        let outcome = write(task).instrument(span).await;
         queue.done(key, outcome);
     }
 }

@@ -21,7 +21,7 @@ pub(super) const LIMITS: &[&str] = &[
     "HttpConnections",
     "Traces",
 ];
-pub(super) const FATES: &[&str] = &["Exported", "QueueFull", "Failed"];
+pub(super) const FATES: &[&str] = &[Fate::ALL[0].as_str(), Fate::ALL[1].as_str(), Fate::ALL[2].as_str()];
 pub(super) const TRANSPORT_ERRORS: &[&str] =
     &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
 pub(super) const PARSE_FAILURES: &[&str] =
@@ -56,14 +56,6 @@ pub(super) fn parse_label(error: ParseError) -> usize {
         ParseError::TooLong => 4,
         ParseError::Truncated => 5,
         ParseError::ContentLength => 6,
-    }
-}
-
-pub(super) fn fate_label(fate: Fate) -> usize {
-    match fate {
-        Fate::Exported => 0,
-        Fate::QueueFull => 1,
-        Fate::Failed => 2,
     }
 }
 
