@@ -233,7 +233,7 @@ fn find_in_chunk(chunk: &[u8; 16], byte: u8) -> Option<usize> {
         return None;
     }
     // Zero where the byte is. The lowest borrow of all that subtracting ones makes comes from the first zero.
-    let differing = u128::from_le_bytes(*chunk) ^ ONES * u128::from(byte);
+    let differing = u128::from_le_bytes(*chunk) ^ (ONES * u128::from(byte));
     let found = differing.wrapping_sub(ONES) & !differing & HIGH_BITS;
     Some(found.trailing_zeros() as usize / 8)
 }
