@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use common::{PEER, peer, shard};
 use criterion::{Criterion, Throughput};
-use sipwarden_session_timer::{Mode, Policy, Time};
+use sipwarden_session_timer::{Flow, Mode, Policy, Time};
 use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
 
 /// New calls between two shards that start empty.
@@ -39,10 +39,10 @@ fn enforce() -> Policy {
     Policy { mode: Mode::Enforce, ..Policy::observe() }
 }
 
-fn pass(shard: &mut Shard, intake: &mut Intake, out: &mut Outbox, bytes: &[u8]) {
+fn pass(shard: &mut Shard, (intake, out): (&mut Intake, &mut Outbox), from: Flow, bytes: &[u8]) {
     out.clear();
     let message = intake.receive(bytes).expect("a valid INVITE");
-    let outcome = shard.handle_message(Time::ZERO, peer(), &message, out);
+    let outcome = shard.handle_message(Time::ZERO, from, &message, out);
     assert!(matches!(outcome, Outcome::Forwarded { .. }), "{outcome:?}");
 }
 
@@ -55,14 +55,14 @@ fn benches(criterion: &mut Criterion) {
     assert_eq!(calls[0].len(), 800);
     let mut group = criterion.benchmark_group("pass");
     group.throughput(Throughput::Bytes(800));
-    let (mut intake, mut out) = (Intake::new(), Outbox::default());
+    let (mut intake, mut out, from) = (Intake::new(), Outbox::default(), peer());
 
     group.bench_function("index", |bencher| {
         bencher.iter(|| intake.receive(black_box(&calls[0])).expect("valid").headers_end());
     });
     group.bench_function("INVITE of a known call", |bencher| {
         let mut shard = shard(enforce());
-        bencher.iter(|| pass(&mut shard, &mut intake, &mut out, black_box(&calls[0])));
+        bencher.iter(|| pass(&mut shard, (&mut intake, &mut out), from, black_box(&calls[0])));
     });
     group.bench_function("INVITE of a new call", |bencher| {
         bencher.iter_custom(|iterations| {
@@ -72,7 +72,7 @@ fn benches(criterion: &mut Criterion) {
                 let mut shard = shard(enforce());
                 let batch = left.min(CALLS);
                 let start = Instant::now();
-                calls[..batch].iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call));
+                calls[..batch].iter().for_each(|call| pass(&mut shard, (&mut intake, &mut out), from, call));
                 spent += start.elapsed();
                 left -= batch;
             }
@@ -86,10 +86,11 @@ fn benches(criterion: &mut Criterion) {
 fn count_allocations() {
     let calls: Vec<_> = (0..CALLS).map(invite).collect();
     let (mut shard, mut intake, mut out) = (shard(enforce()), Intake::new(), Outbox::default());
+    let from = peer();
     let (warm, new) = calls.split_at(CALLS / 2);
-    warm.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call));
-    let known = measure(|| warm.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call)));
-    let fresh = measure(|| new.iter().for_each(|call| pass(&mut shard, &mut intake, &mut out, call)));
+    warm.iter().for_each(|call| pass(&mut shard, (&mut intake, &mut out), from, call));
+    let known = measure(|| warm.iter().for_each(|call| pass(&mut shard, (&mut intake, &mut out), from, call)));
+    let fresh = measure(|| new.iter().for_each(|call| pass(&mut shard, (&mut intake, &mut out), from, call)));
     let rsip = measure(|| drop(rsip_pass(&calls[0])));
     let each = |count: u64| count as f64 / (CALLS / 2) as f64;
     println!("allocations per message: known call {}, new call {}", each(known.count_total), each(fresh.count_total));
