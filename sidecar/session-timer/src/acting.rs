@@ -69,17 +69,28 @@ pub(crate) enum UpdateSupport {
 }
 
 impl Half {
-    /// In a call that begins with this INVITE from `from`.
-    pub(crate) fn of_call(ruling: &Ruling, from: Leg, invite: &Message) -> Half {
-        if ruling.policy.mode == Mode::Observe {
+    /// In a call that begins with an INVITE from `from` that speaks of timers or not.
+    pub(crate) fn of_call(mode: Mode, act: ActForApp, from: Leg, speaks: bool) -> Half {
+        if mode == Mode::Observe {
             return Half::App;
         }
-        match (ruling.timers().act_for_app, from) {
+        match (act, from) {
             (ActForApp::Never, _) => Half::App,
             (ActForApp::Always, _) => Half::SidecarAlone,
             (ActForApp::Auto, Leg::Remote) => Half::Open,
-            (ActForApp::Auto, Leg::Local) if speaks_of_timers(invite) => Half::App,
+            (ActForApp::Auto, Leg::Local) if speaks => Half::App,
             (ActForApp::Auto, Leg::Local) => Half::Sidecar,
+        }
+    }
+
+    /// In a request from `from` inside a session. An application that begins to speak for itself is left to it, once that
+    /// is answered. The other way round only the next call changes: what passed of this one was not followed.
+    pub(crate) fn of_session(acting: bool, act: ActForApp, from: Leg, speaks: bool) -> Half {
+        match (acting, act) {
+            (false, _) => Half::App,
+            (true, ActForApp::Always) => Half::SidecarAlone,
+            (true, ActForApp::Auto) if from == Leg::Local && speaks => Half::App,
+            (true, _) => Half::Sidecar,
         }
     }
 

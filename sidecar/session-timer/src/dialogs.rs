@@ -26,10 +26,11 @@ use sipwarden_sip::{Edits, Message};
 use slab::Slab;
 
 use crate::client::Client;
-use crate::session::{Pace, Session};
+use crate::judgment::Judged;
+use crate::session::{Pace, Ruling, Session};
 use crate::setup::{Call, Setup};
 use crate::wheel::Wheel;
-use crate::{Event, EventKind, Flow, Leg, LimitKind, Policy, SessionId, SessionView, Time};
+use crate::{Direction, Event, EventKind, Flow, Leg, LimitKind, Policy, SessionId, SessionView, Time};
 
 /// One of our sockets, as the core needs to know it.
 #[derive(Clone, Debug)]
@@ -118,6 +119,31 @@ pub enum Verdict {
     Absorb,
 }
 
+/// What is known of the session or the call that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// By which it was decided; [`Event::rule`] is one of its rules.
+    pub policy: &'a Arc<Policy>,
+    pub direction: Option<Direction>,
+    /// Where the remote side was last heard.
+    pub remote: Option<Flow>,
+    pub call_id: Option<&'a [u8]>,
+    /// From and To values of both sides, once there is a session.
+    pub parties: [Option<&'a [u8]>; 2],
+}
+
+impl<'a> Context<'a> {
+    fn of_session(session: &'a Session, call: &'a Call, judged: Option<&'a Arc<Policy>>) -> Context<'a> {
+        Context {
+            policy: judged.unwrap_or(&session.ruling.policy),
+            direction: Some(session.direction()),
+            remote: Some(session.legs[Leg::Remote.index()].flow),
+            call_id: Some(&call.call_id),
+            parties: Leg::BOTH.map(|leg| Some(session.identity.leg(leg).party)),
+        }
+    }
+}
+
 /// Bytes of ours to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
@@ -166,6 +192,8 @@ pub struct Dialogs {
     due: Vec<Due>,
     /// Reused while a request is judged: what to tell once it is known of which session.
     notes: Vec<EventKind>,
+    /// The message at hand, when it is a request that was judged.
+    judged: Option<Judged>,
 }
 
 /// Whose time has come: a slot that may have been reused since, so every handler looks before it acts.
@@ -195,6 +223,7 @@ impl Dialogs {
             actions: VecDeque::new(),
             due: Vec::new(),
             notes: Vec::new(),
+            judged: None,
         }
     }
 
@@ -208,6 +237,7 @@ impl Dialogs {
     pub fn handle_message(&mut self, now: Time, arrival: &Arrival, message: &Message, edits: &mut Edits) -> Verdict {
         debug_assert!(self.actions.is_empty(), "actions are drained after every call");
         debug_assert_eq!(arrival.call, self.call_key(message.call_id().unwrap_or_default()), "of this message");
+        self.judged = None;
         match message.status() {
             Some(status) => self.response(now, arrival, message, status, edits),
             None => self.request(now, arrival, message, edits),
@@ -222,6 +252,7 @@ impl Dialogs {
 
     /// Run everything due at `now`. Drain the actions afterwards.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.judged = None;
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(now, &mut due);
         for due in due.drain(..) {
@@ -263,6 +294,30 @@ impl Dialogs {
     pub fn session(&self, id: SessionId) -> Option<SessionView> {
         let session = self.sessions.get(slot_of(id))?;
         (session.id == id).then(|| self.view(session))
+    }
+
+    /// The request of the last message, when it was judged: it begins a call or would refresh a session, and is no
+    /// retransmission.
+    pub fn judged(&self) -> Option<&Judged> {
+        self.judged.as_ref()
+    }
+
+    /// What an event that was told last is about, so far as it is still known.
+    pub fn context(&self, session: Option<SessionId>, call_id: Option<&[u8]>) -> Context<'_> {
+        let session = session.and_then(|id| self.sessions.get(slot_of(id)).filter(|session| session.id == id));
+        let judged = self.judged.as_ref().map(|judged| &judged.policy);
+        if let Some(session) = session {
+            return Context::of_session(session, &self.calls[session.call as usize], judged);
+        }
+        let call = call_id.and_then(|call_id| self.find_call(call_id)).map(|slot| &self.calls[slot as usize]);
+        let setup = call.and_then(|call| call.setups.last());
+        Context {
+            policy: judged.or(setup.map(|setup| &setup.ruling.policy)).unwrap_or(&self.policy),
+            direction: setup.map(|setup| Direction::of_caller(setup.from)),
+            remote: setup.filter(|setup| setup.from == Leg::Remote).map(|setup| setup.flow),
+            call_id: call.map(|call| &*call.call_id),
+            parties: [None; 2],
+        }
     }
 
     fn view(&self, session: &Session) -> SessionView {
@@ -344,10 +399,25 @@ impl Dialogs {
 
 impl Session {
     fn tell(&mut self, now: Time, kind: EventKind, actions: &mut VecDeque<Action>) {
-        let observed = self.ruling.observes();
+        let (observed, rule) = (self.ruling.observes(), self.ruling.rule);
+        self.tell_as(now, kind, observed, rule, actions);
+    }
+
+    /// Tells what was decided by a ruling that is not the session's yet.
+    fn tell_by(&mut self, ruling: &Ruling, now: Time, kind: EventKind, actions: &mut VecDeque<Action>) {
+        self.tell_as(now, kind, ruling.observes(), ruling.rule, actions);
+    }
+
+    fn tell_as(
+        &mut self,
+        now: Time,
+        kind: EventKind,
+        observed: bool,
+        rule: Option<u16>,
+        actions: &mut VecDeque<Action>,
+    ) {
         self.log.push(self.started, now, observed, kind);
-        let event = Event { session: Some(self.id), observed, rule: self.ruling.rule, kind };
-        actions.push_back(Action::Event(event));
+        actions.push_back(Action::Event(Event { session: Some(self.id), observed, rule, kind }));
     }
 }
 

@@ -22,6 +22,7 @@ mod client;
 mod dialogs;
 mod event;
 mod identity;
+mod judgment;
 mod leg;
 mod media;
 mod negotiation;
@@ -35,9 +36,11 @@ mod wheel;
 
 pub use acting::NextStep;
 pub use dialogs::{
-    Action, Arrival, CallKey, Config, Dialogs, Endpoint, Limits, RECORD_ROUTES, Resend, Transmit, VerbError, Verdict,
+    Action, Arrival, CallKey, Config, Context, Dialogs, Endpoint, Limits, RECORD_ROUTES, Resend, Transmit, VerbError,
+    Verdict,
 };
 pub use event::{ByeOutcome, EndCause, Event, EventKind, HeaderKind, LimitKind, NoRefresh};
+pub use judgment::{Judged, RequestFacts};
 pub use leg::{Flow, Leg};
 pub use media::SdpUnusable;
 pub use policy::{

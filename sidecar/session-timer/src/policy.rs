@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use sipwarden_sip::value::Uri;
+
+use crate::Leg;
 
 /// Whole seconds.
 pub type Seconds = u32;
@@ -224,6 +227,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Of a call that `caller` began.
+    pub(crate) const fn of_caller(caller: Leg) -> Direction {
+        match caller {
+            Leg::Local => Direction::Outbound,
+            Leg::Remote => Direction::Inbound,
+        }
+    }
+
     /// `Inbound` or `Outbound`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -245,6 +256,14 @@ pub struct PeerFacts<'a> {
     pub to_domain: &'a [u8],
     /// The request's User-Agent, empty without one.
     pub user_agent: &'a [u8],
+}
+
+impl<'a> PeerFacts<'a> {
+    /// Those of a call; `from` and `to` are the URIs of the request that starts it.
+    pub fn of(direction: Direction, peer: Option<IpAddr>, from: &'a [u8], to: &'a [u8], user_agent: &'a [u8]) -> Self {
+        let domain = |uri| Uri::parse(uri).map_or(b"" as &[u8], |uri| uri.host);
+        PeerFacts { direction, peer, from_domain: domain(from), to_domain: domain(to), user_agent }
+    }
 }
 
 /// The conditions of a rule; an empty list or `None` matches everything, all must hold.
@@ -294,7 +313,7 @@ impl Policy {
     }
 
     /// Index of the rule of that name.
-    pub(crate) fn rule_named(&self, name: &str) -> Option<u16> {
+    pub fn rule_named(&self, name: &str) -> Option<u16> {
         let position = self.rules.iter().position(|rule| rule.name == name)?;
         u16::try_from(position).ok()
     }

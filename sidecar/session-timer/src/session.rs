@@ -145,10 +145,7 @@ impl Timer {
 
 impl Session {
     pub(crate) fn direction(&self) -> Direction {
-        match self.caller {
-            Leg::Local => Direction::Outbound,
-            Leg::Remote => Direction::Inbound,
-        }
+        Direction::of_caller(self.caller)
     }
 
     /// Is it the dialog of a request from `from` with these tags (the sender's first)?

@@ -139,6 +139,24 @@ impl Edits {
         out.extend_from_slice(&bytes[copied..]);
     }
 
+    /// Append what becomes of `range` of the message: what stands there, edited, and what is inserted there. An insert at
+    /// its end belongs to what follows, unless the range is empty.
+    pub fn render_range(&self, message: &Message, range: Range<usize>, out: &mut Vec<u8>) {
+        let bytes = message.bytes();
+        let mut copied = range.start;
+        let first = self.ops.partition_point(|(at, _)| (at.start as usize) < range.start);
+        for (at, text) in &self.ops[first..] {
+            let start = at.start as usize;
+            if start >= range.end && start > range.start {
+                break;
+            }
+            out.extend_from_slice(&bytes[copied.min(start)..start]);
+            out.extend_from_slice(&self.text[text.start as usize..text.end as usize]);
+            copied = at.end as usize;
+        }
+        out.extend_from_slice(bytes.get(copied..range.end).unwrap_or_default());
+    }
+
     fn insert_line(&mut self, at: usize, name: HeaderName, value: &[&[u8]]) {
         self.edit(at..at, |text| {
             text.extend_from_slice(name.as_str().as_bytes());
@@ -324,6 +342,33 @@ mod tests {
             let out = edited(headers, |message, edits| edits.remove_first_elements(message, HeaderName::Route, count));
             assert_eq!(out, expected, "{count}");
         }
+    }
+
+    #[test]
+    fn a_range_is_rendered_with_what_was_done_to_it_alone() {
+        let text = b"BYE sip:a SIP/2.0\r\nA: 1\r\nMin-SE: 90\r\nB: 2\r\n\r\nbody";
+        let mut slots = Slots::new();
+        let message = Message::parse(text, &mut slots).unwrap();
+        let mut edits = Edits::new();
+        edits.prepend_header(&message, HeaderName::Via, &[b"z"]);
+        edits.set_header(&message, HeaderName::MinSe, &[b"120"]);
+        edits.append_header(&message, HeaderName::SessionExpires, &[b"1800"]);
+        let lines: Vec<_> = message.headers().map(|header| header.line_start..header.line_end).collect();
+        edits.remove(lines[2].clone());
+        let rendered = |range| {
+            let mut out = Vec::new();
+            edits.render_range(&message, range, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(rendered(lines[0].clone()), "Via: z\r\nA: 1\r\n");
+        assert_eq!(rendered(lines[1].clone()), "Min-SE: 120\r\n");
+        assert_eq!(rendered(lines[2].clone()), "");
+        assert_eq!(rendered(message.headers_end()..message.headers_end()), "Session-Expires: 1800\r\n");
+        assert_eq!(rendered(lines[1].start..lines[1].start), "", "an insert nobody made");
+        edits.clear();
+        let mut whole = Vec::new();
+        edits.render_range(&message, 0..text.len(), &mut whole);
+        assert_eq!(whole, text);
     }
 
     #[test]

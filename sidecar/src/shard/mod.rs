@@ -106,6 +106,8 @@ pub struct Outbox {
     pub events: Vec<Event>,
     /// What to resolve.
     pub lookups: Vec<Lookup>,
+    /// The remote side of the message handled last: where it came from, or goes to. `None` when it was not routed.
+    pub remote: Option<SocketAddr>,
 }
 
 /// One packet of an [`Outbox`].
@@ -115,6 +117,8 @@ pub struct Packet {
     pub flow: Flow,
     /// Where its bytes are in [`Outbox::bytes`].
     pub range: Range<usize>,
+    /// It is of the dialogs' own making, and not a message that was sent on or refused.
+    pub own: bool,
 }
 
 /// Why a packet went nowhere.
@@ -159,6 +163,7 @@ impl Outbox {
         self.packets.clear();
         self.events.clear();
         self.lookups.clear();
+        self.remote = None;
     }
 
     /// The bytes of one of its packets.
@@ -167,9 +172,9 @@ impl Outbox {
     }
 
     /// Lets `write` append a packet for `flow`.
-    fn push(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>)) {
+    fn push(&mut self, flow: Flow, own: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
-        self.packets.push(Packet { flow, range: start..self.bytes.len() });
+        self.packets.push(Packet { flow, range: start..self.bytes.len(), own });
     }
 }

@@ -144,6 +144,11 @@ impl Shard {
         self.dialogs.set_policy(policy);
     }
 
+    /// What was done to the message that was forwarded last.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
     /// The dialogs, to look at.
     pub fn dialogs(&self) -> &Dialogs {
         &self.dialogs
@@ -206,7 +211,7 @@ impl Shard {
         self.edits.clear();
         // The application will not repeat what it does not know of, so this one cannot wait for a name.
         if let Ok(passage) = self.decide(now, &request, Some(resend.toward)) {
-            self.send_on(&request, &passage, out);
+            self.send_on(&request, &passage, true, out);
         }
     }
 
@@ -240,8 +245,9 @@ impl Shard {
         self.edits.clear();
         let mut hop = passage.hop;
         let mut identity = passage.identity;
+        let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
+        out.remote = Some(peer);
         if concerns_dialogs(request) {
-            let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
             let arrival = Arrival {
                 call: request.call,
                 flow: request.flow,
@@ -264,13 +270,13 @@ impl Shard {
             }
         }
         let edited = !self.edits.is_empty();
-        self.send_on(request, &Passage { hop, identity, ..*passage }, out);
+        self.send_on(request, &Passage { hop, identity, ..*passage }, false, out);
         Outcome::Forwarded { edited }
     }
 
-    fn send_on(&mut self, request: &Request, passage: &Passage, out: &mut Outbox) {
+    fn send_on(&mut self, request: &Request, passage: &Passage, own: bool, out: &mut Outbox) {
         self.edit(request, passage);
-        out.push(passage.hop, |bytes| self.edits.render(request.message, bytes));
+        out.push(passage.hop, own, |bytes| self.edits.render(request.message, bytes));
     }
 
     /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
@@ -313,7 +319,7 @@ impl Shard {
         if refusal == Refusal::Extension {
             unsupported(request.message, &mut self.scratch);
         }
-        out.push(request.reply_to, |bytes| {
+        out.push(request.reply_to, false, |bytes| {
             self.responder.respond(request.message, status, reason, &self.via_suffix, &self.scratch, bytes);
         });
         Outcome::Answered(status)
@@ -333,6 +339,7 @@ impl Shard {
         if hop.is_none() && !Dialogs::originated(message) {
             return Outcome::Dropped(DropReason::NoRoute);
         }
+        out.remote = if leg == Leg::Remote { Some(flow.peer) } else { hop.map(|hop| hop.peer) };
         if leg == Leg::Local {
             self.router.learn_app(message);
         }
@@ -349,7 +356,7 @@ impl Shard {
         let Some(hop) = hop else { return Outcome::Dropped(DropReason::NoRoute) };
         let edited = !self.edits.is_empty();
         self.edits.remove_first_elements(message, HeaderName::Via, 1);
-        out.push(hop, |bytes| self.edits.render(message, bytes));
+        out.push(hop, false, |bytes| self.edits.render(message, bytes));
         Outcome::Forwarded { edited }
     }
 
@@ -360,7 +367,7 @@ impl Shard {
                 Action::Event(event) => out.events.push(event),
                 Action::Resend(resend) => self.resends.push(resend),
                 Action::Transmit(transmit) => {
-                    out.push(transmit.flow, |bytes| bytes.extend_from_slice(&transmit.bytes));
+                    out.push(transmit.flow, true, |bytes| bytes.extend_from_slice(&transmit.bytes));
                 }
             }
         }

@@ -6,8 +6,9 @@ use sipwarden_sip::value::{RefresherParam, ValueError};
 use sipwarden_sip::{Edits, HeaderName, Message};
 
 use super::Action;
-use super::judging::{Digits, preferred_side, role};
+use super::judging::Digits;
 use crate::acting::Half;
+use crate::judgment::{preferred_side, role};
 use crate::negotiation::{self, Conclusion, Offer};
 use crate::session::{Refresh, Ruling, Session, Timer};
 use crate::{EventKind, HeaderKind, Leg, Time, WithoutPeerSupport};

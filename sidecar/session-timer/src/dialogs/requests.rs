@@ -3,15 +3,16 @@
 use sipwarden_sip::value::{CSeq, RAck};
 use sipwarden_sip::{Edits, HeaderName, Message, Method};
 
-use super::judging::{Asking, Digits, Judged, repeat_request};
+use super::judging::{Digits, Fate, repeat_request};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
-use crate::acting::{Half, UpdateSupport, speaks_of_timers};
+use crate::acting::{Half, UpdateSupport};
+use crate::judgment::{Place, RequestFacts};
 use crate::media::{Carrier, Content, Media};
 use crate::negotiation::Offer;
 use crate::numbering::Numbering;
-use crate::session::{Refresh, Retry, Ruling, Session};
+use crate::session::{Refresh, Retry, Session};
 use crate::setup::{Caller, Early, Setup, contact_uri};
-use crate::{ActForApp, EndCause, EventKind, Flow, Leg, LimitKind, Time};
+use crate::{EndCause, EventKind, Flow, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
 #[derive(Clone, Copy)]
@@ -87,9 +88,10 @@ impl Dialogs {
         let before = known.and_then(|call| self.calls[call as usize].setup_of_caller(sent.from, sent.from_tag));
         let (mut numbers, min_se) = before.map_or((Numbering::default(), 0), |before| (before.numbers, before.min_se));
         let ruling = self.ruling_for(sent.from, arrival.peer, message);
-        let half = Half::of_call(&ruling, sent.from, message);
-        let asking = Asking { from: sent.from, half, caller: sent.from, call_min_se: min_se, timer: None };
-        let judged = self.judge(&ruling, asking, message, edits);
+        let facts =
+            RequestFacts { call_min_se: min_se, ..RequestFacts::of(message, sent.from, sent.from, Place::Initial) };
+        let half = facts.half(ruling.policy.mode, ruling.timers());
+        let fate = self.judge(&ruling, half, facts, message, edits);
         let leaving = numbers.pass(sent.cseq);
         let mut setup = Setup {
             from: sent.from,
@@ -114,9 +116,9 @@ impl Dialogs {
         for kind in self.notes.drain(..) {
             setup.tell(now, kind, &mut self.actions);
         }
-        match judged {
-            Judged::Refused(status, reason, extra) => Some(self.answer(arrival, message, status, reason, &extra)),
-            Judged::Goes(offer) => {
+        match fate {
+            Fate::Refused(status, reason, extra) => Some(self.answer(arrival, message, status, reason, &extra)),
+            Fate::Goes(offer) => {
                 setup.offer = offer;
                 setup.touch(now);
                 if half != Half::App {
@@ -272,20 +274,24 @@ impl Dialogs {
         if let Some(acting) = &mut session.acting {
             acting.learn(from, message);
         }
-        let half = session.half(&ruling, from, message);
-        let (caller, call_min_se, timer) = (session.caller, session.highest_min_se, session.timer);
-        let asking = Asking { from, half, caller, call_min_se, timer };
-        let judged = self.judge(&ruling, asking, message, edits);
+        let place = Place::Session { acting: session.acting.is_some() };
+        let facts = RequestFacts {
+            call_min_se: session.highest_min_se,
+            timer: session.timer,
+            ..RequestFacts::of(message, from, session.caller, place)
+        };
+        let half = facts.half(ruling.policy.mode, ruling.timers());
+        let fate = self.judge(&ruling, half, facts, message, edits);
         let session = &mut self.sessions[slot as usize];
         for kind in self.notes.drain(..) {
-            session.tell(now, kind, &mut self.actions);
+            session.tell_by(&ruling, now, kind, &mut self.actions);
         }
-        let offer = match judged {
-            Judged::Refused(status, reason, extra) => {
+        let offer = match fate {
+            Fate::Refused(status, reason, extra) => {
                 session.reject(sent);
                 return self.answer(arrival, message, status, reason, &extra);
             }
-            Judged::Goes(offer) => offer,
+            Fate::Goes(offer) => offer,
         };
         // Its retransmission may pass where the first was rejected, by a policy loaded in between.
         let leg = &mut session.legs[from.index()];
@@ -351,17 +357,6 @@ impl Session {
     fn reject(&mut self, sent: Sent) {
         if sent.method == Method::Invite {
             self.legs[sent.from.index()].rejected_cseq = Some(sent.cseq);
-        }
-    }
-
-    /// Who is the application's half in a request from `from`. An application that begins to speak for itself is left to
-    /// it, once that is answered. The other way round only the next call changes: what passed of this one was not followed.
-    pub(super) fn half(&self, ruling: &Ruling, from: Leg, message: &Message) -> Half {
-        match (&self.acting, ruling.timers().act_for_app) {
-            (None, _) => Half::App,
-            (Some(_), ActForApp::Always) => Half::SidecarAlone,
-            (Some(_), ActForApp::Auto) if from == Leg::Local && speaks_of_timers(message) => Half::App,
-            (Some(_), _) => Half::Sidecar,
         }
     }
 
