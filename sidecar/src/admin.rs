@@ -17,6 +17,7 @@ use crate::history::{Counts, History};
 use crate::host;
 use crate::hub::Hub;
 use crate::logs::LogFilter;
+use crate::record::{self, Reader};
 use crate::report::parse_session_name;
 use crate::sessions::{Filter, Presenter, StateFilter};
 use crate::status::Status;
@@ -79,10 +80,12 @@ impl Admin {
             .route("/sessions/{id}", get(session))
             .route("/history", get(history));
         let status = self.status.clone().router();
+        let remembered = record::router(Reader::new(self.status.hub.clone()), self.status.policy.clone());
         own.merge(verbs)
             .merge(filter)
             .with_state(self)
             .merge(status)
+            .merge(remembered)
             .merge(view::router())
             .layer(from_fn(host::require_own))
     }

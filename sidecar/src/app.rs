@@ -165,6 +165,7 @@ impl Bound {
             log_sip_users: self.settings.log_sip_users,
             shards: (0..).map(shard).zip(workers.commands.iter().cloned()).collect(),
             policy: policy.clone(),
+            record_len: self.settings.record_mib as usize * 1024 * 1024,
             lookups,
             watcher: self.watcher,
             traces: tracing.as_ref().map(|tracing| tracing.traces.clone()),

@@ -43,7 +43,7 @@ pub enum Command {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RunArgs {
     /// The same settings in YAML: policy, lastGood, credentialsDir, listen, appListen, app, nextHop, advertise, status,
-    /// admin, adminTokenFile, clockSpeed, workers, logFormat, log, logSipUsers, otlp, otlpRatio
+    /// admin, adminTokenFile, clockSpeed, workers, recordMib, logFormat, log, logSipUsers, otlp, otlpRatio
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -89,6 +89,9 @@ pub struct RunArgs {
     /// Threads [default: 1]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+    /// Remember decisions and messages in N MiB, for an hour at most; 0 remembers nothing [default: 8]
+    #[arg(long, value_name = "N")]
+    pub record_mib: Option<u32>,
     /// How log lines look [default: text]
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -159,6 +162,7 @@ impl RunArgs {
             status: self.status,
             clock_speed: self.clock_speed.unwrap_or(1),
             workers: self.workers.unwrap_or(1),
+            record_mib: self.record_mib.unwrap_or(Settings::DEFAULT_RECORD_MIB),
             log_sip_users: self.log_sip_users,
             otlp: self.otlp.map(|endpoint| Otlp { endpoint, ratio: self.otlp_ratio.unwrap_or(Ratio::ALL) }),
         };
@@ -189,6 +193,7 @@ impl RunArgs {
             admin_token_file: self.admin_token_file.or(file.admin_token_file),
             clock_speed: self.clock_speed.or(file.clock_speed),
             workers: self.workers.or(file.workers),
+            record_mib: self.record_mib.or(file.record_mib),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
             log_sip_users: self.log_sip_users || file.log_sip_users,

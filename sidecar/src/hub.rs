@@ -1,17 +1,18 @@
 //! What the threads of a process share: the shards, the clock, the connections, and where events go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use sipwarden_otlp::opentelemetry::trace::TraceId;
 use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time, VerbError};
 use tokio::sync::mpsc;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RuleCounters};
+use crate::record::{About, Handled, Recorder};
 use crate::report;
-use crate::shard::{Lookup, Resolved, Shard, Target};
-use crate::traces::{Cause, Traces, Turn};
+use crate::shard::{Lookup, Outbox, Resolved, Shard, Target, shard_of_call};
+use crate::traces::{Cause, Traces};
 use crate::transport::tcp::Streams;
 use crate::transport::{Endpoint, Inbound};
 
@@ -31,11 +32,13 @@ pub struct Hub {
     /// Log lines show the users of SIP URIs.
     pub log_sip_users: bool,
     shards: Box<[Slot]>,
-    policy: RwLock<Arc<Policy>>,
+    /// Counts what is remembered.
+    recorded: Arc<AtomicU64>,
     lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     watcher: Option<mpsc::UnboundedSender<(usize, Event)>>,
     traces: Option<Arc<Traces>>,
     start: Instant,
+    started: SystemTime,
     limit_logged_ms: AtomicU64,
 }
 
@@ -64,6 +67,8 @@ pub struct HubParts {
     pub shards: Vec<(Shard, mpsc::Sender<Command>)>,
     /// The policy they were made with.
     pub policy: Arc<Policy>,
+    /// Bytes for what is remembered of decisions and messages, over all shards; 0 remembers nothing.
+    pub record_len: usize,
     /// Names to look up, with the shard that asks. Shards bound how many wait.
     pub lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     /// Gets every event with its shard.
@@ -72,8 +77,27 @@ pub struct HubParts {
     pub traces: Option<Arc<Traces>>,
 }
 
+/// A shard, and what is kept of what it did, under one lock.
+pub struct Guarded {
+    /// The shard.
+    pub shard: Shard,
+    /// What it remembers, where anything is remembered.
+    pub recorder: Option<Recorder>,
+    rules: Arc<RuleCounters>,
+}
+
+/// One call into a shard: what came of it is in the outbox.
+pub struct Step<'a, 'b> {
+    /// When it was.
+    pub now: Time,
+    /// How many packets the outbox had before.
+    pub packets: usize,
+    /// The message; none for a timer.
+    pub handled: Option<Handled<'a, 'b>>,
+}
+
 struct Slot {
-    shard: Mutex<Shard>,
+    guarded: Mutex<Guarded>,
     /// When its worker will look at its timers, in milliseconds.
     armed_ms: AtomicU64,
     worker: mpsc::Sender<Command>,
@@ -85,25 +109,41 @@ impl Hub {
 
     /// Time begins now.
     pub fn new(parts: HubParts) -> Hub {
-        let HubParts { endpoints, metrics, streams, key, log_sip_users, shards, policy, lookups, watcher, traces } =
-            parts;
-        let slot = |(shard, worker)| Slot {
-            shard: Mutex::new(shard),
-            armed_ms: AtomicU64::new(Hub::NEVER.as_millis()),
-            worker,
-        };
-        Hub {
+        let HubParts {
             endpoints,
             metrics,
             streams,
             key,
             log_sip_users,
+            shards,
+            policy,
+            record_len,
+            lookups,
+            watcher,
+            traces,
+        } = parts;
+        let recorded = Arc::new(AtomicU64::new(0));
+        let rules = metrics.rules.in_force(&policy);
+        let each_len = record_len / shards.len().max(1);
+        let recorder = || (each_len > 0).then(|| Recorder::new(each_len, recorded.clone(), metrics.clone()));
+        let slot = |(shard, worker)| Slot {
+            guarded: Mutex::new(Guarded { shard, recorder: recorder(), rules: rules.clone() }),
+            armed_ms: AtomicU64::new(Hub::NEVER.as_millis()),
+            worker,
+        };
+        Hub {
             shards: shards.into_iter().map(slot).collect(),
-            policy: RwLock::new(policy),
+            endpoints,
+            metrics,
+            streams,
+            key,
+            log_sip_users,
+            recorded,
             lookups,
             watcher,
             traces,
             start: Instant::now(),
+            started: SystemTime::now(),
             limit_logged_ms: AtomicU64::new(0),
         }
     }
@@ -111,6 +151,21 @@ impl Hub {
     /// The time of the core.
     pub fn now(&self) -> Time {
         Time::ZERO + self.start.elapsed()
+    }
+
+    /// What the clock said at [`Time::ZERO`].
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// How many things were remembered so far, in all shards.
+    pub fn recorded(&self) -> u64 {
+        self.recorded.load(Ordering::Relaxed)
+    }
+
+    /// The shard that has the call of that Call-ID.
+    pub fn shard_of(&self, call_id: &[u8]) -> usize {
+        shard_of_call(call_id, self.key, self.shards.len())
     }
 
     /// When the core's `time` is, on the runtime's clock.
@@ -124,14 +179,14 @@ impl Hub {
     }
 
     /// Locks a shard, for as short as can be.
-    pub fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards[index].shard.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self, index: usize) -> MutexGuard<'_, Guarded> {
+        self.shards[index].guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the timers of shard `index` are due; its worker will look then.
     pub fn arm_own(&self, index: usize) -> Option<Time> {
-        let shard = self.shard(index);
-        let next = shard.next_timeout();
+        let guarded = self.lock(index);
+        let next = guarded.shard.next_timeout();
         self.shards[index].armed_ms.store(next.unwrap_or(Hub::NEVER).as_millis(), Ordering::Relaxed);
         next
     }
@@ -147,19 +202,40 @@ impl Hub {
         }
     }
 
-    /// Counts, logs, traces and shows the events of a shard, which the caller holds, and clears them. `cause` is what the
-    /// shard was shown.
-    pub fn report(&self, index: usize, shard: &Shard, cause: Option<Cause>, events: &mut Vec<Event>) {
-        let mut turn = self.traces.as_ref().and_then(|traces| traces.turn(index, cause, events));
-        for event in events.drain(..) {
+    /// Remembers what a shard did in a step, and counts, logs, traces and shows its events, which are taken out of the outbox. The
+    /// caller holds the shard.
+    pub fn report(&self, index: usize, guarded: &mut Guarded, out: &mut Outbox, step: &Step) {
+        let Guarded { shard, recorder, rules } = guarded;
+        let (now, handled) = (step.now, step.handled.as_ref());
+        let remote = handled.and(out.remote);
+        let shown = handled.map(|handled| Cause { flow: handled.flow, message: handled.message });
+        let mut traced = self.traces.as_ref().and_then(|traces| traces.turn(index, shown, &out.events));
+        let mut cause = None;
+        if let Some(recorder) = recorder {
+            cause = handled.and_then(|handled| recorder.handled(now, handled, shard, remote));
+            recorder.sent(now, &out.packets[step.packets..], out, &self.endpoints);
+        }
+        // Whether the Call-ID names a user is the same for all events of a message.
+        let mut names_user = None;
+        for event in out.events.drain(..) {
             self.metrics.event(&event);
+            let about = || About::of(&event, shard, handled, remote);
+            if recorder.is_some() || RuleCounters::counts(&event) {
+                let about = about();
+                rules.count(&event, about.policy);
+                if let Some(recorder) = recorder {
+                    let names = names_user.filter(|_| handled.is_some()).unwrap_or_else(|| about.names_user());
+                    names_user = Some(names);
+                    recorder.decided(now, event, &about, names, cause);
+                }
+            }
             if let Some(watcher) = &self.watcher {
                 let _ = watcher.send((index, event));
             }
-            let policy = || self.policy_of(shard, &event);
-            let trace = turn.as_mut().and_then(|turn: &mut Turn| turn.event(&event, shard, policy));
+            let policy = || Arc::clone(about().policy);
+            let trace = traced.as_mut().and_then(|traced| traced.event(&event, shard, policy));
             if !matches!(event.kind, EventKind::LimitReached { .. }) || self.may_log_limit() {
-                report::log(index, &event, trace, policy);
+                report::log(index, &event, self.log_sip_users, trace, about);
             }
         }
     }
@@ -172,20 +248,22 @@ impl Hub {
 
     /// Tells a shard what a name came to.
     pub fn resolved(&self, index: usize, target: &Target, answer: Resolved, ttl: Duration) {
-        self.shard(index).resolved(self.now(), target, answer, ttl);
+        self.lock(index).shard.resolved(self.now(), target, answer, ttl);
     }
 
     /// New calls and refreshes are judged by `policy` from now on.
     pub fn set_policy(&self, policy: &Arc<Policy>) {
+        let rules = self.metrics.rules.in_force(policy);
         for index in 0..self.shards.len() {
-            self.shard(index).set_policy(policy.clone());
+            let mut guarded = self.lock(index);
+            guarded.shard.set_policy(policy.clone());
+            guarded.rules = rules.clone();
         }
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy.clone();
     }
 
     /// Sessions with a 2xx and no end.
     pub fn active(&self) -> usize {
-        (0..self.shards.len()).map(|index| self.shard(index).dialogs().active()).sum()
+        (0..self.shards.len()).map(|index| self.lock(index).shard.dialogs().active()).sum()
     }
 
     /// The trace of a session, while it is traced.
@@ -195,7 +273,7 @@ impl Hub {
 
     /// One session.
     pub fn session(&self, index: usize, id: SessionId) -> Option<SessionView> {
-        if index < self.shards.len() { self.shard(index).dialogs().session(id) } else { None }
+        if index < self.shards.len() { self.lock(index).shard.dialogs().session(id) } else { None }
     }
 
     /// Has a session refreshed for the application now.
@@ -219,18 +297,10 @@ impl Hub {
         if index >= self.shards.len() {
             return Err(VerbError::NoSuchSession);
         }
-        let mut shard = self.shard(index);
-        verb(&mut shard, self.now())?;
-        self.arm(index, &shard);
+        let shard = &mut self.lock(index).shard;
+        verb(shard, self.now())?;
+        self.arm(index, shard);
         Ok(())
-    }
-
-    /// A session keeps the policy it was negotiated by; before there is one, it is the policy in force.
-    fn policy_of(&self, shard: &Shard, event: &Event) -> Arc<Policy> {
-        match event.session.and_then(|id| shard.dialogs().session(id)) {
-            Some(view) => view.policy,
-            None => self.policy.read().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
     }
 
     fn may_log_limit(&self) -> bool {

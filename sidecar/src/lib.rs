@@ -2,7 +2,7 @@
 //!
 //! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
 //! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`], [`credentials`]), and what is
-//! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`metrics`], [`logs`], [`traces`]).
+//! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`record`], [`metrics`], [`logs`], [`traces`]).
 
 pub mod address;
 pub mod admin;
@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod policy;
 pub mod policy_file;
 pub mod readiness;
+pub mod record;
 pub mod report;
 pub mod resolver;
 pub mod sessions;
@@ -32,6 +33,7 @@ pub mod traces;
 pub mod transport;
 pub mod typed;
 pub mod view;
+pub mod words;
 pub mod worker;
 pub mod workers;
 

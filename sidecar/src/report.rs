@@ -1,13 +1,15 @@
 //! Events of the core as people and programs read them: flat records, and log lines.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use sipwarden_otlp::opentelemetry::trace::TraceId;
 use sipwarden_session_timer::{
-    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, NoRefresh, Policy, SdpUnusable, SessionId,
+    ByeOutcome, EndCause, Event, EventKind, HeaderKind, Leg, LimitKind, Mode, NoRefresh, SdpUnusable, SessionId,
 };
 use tracing::{Level, debug, info, warn};
+
+use crate::record::About;
+use crate::typed::shown_call_id;
+use crate::words::Words;
 
 /// An event as a flat record: its kind and those fields it has. Intervals in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +45,13 @@ pub struct Record {
     pub observed: bool,
 }
 
+impl Record {
+    /// What happened, whether it was done or only observed.
+    pub fn of(kind: EventKind) -> Record {
+        record(kind)
+    }
+}
+
 impl From<&Event> for Record {
     fn from(event: &Event) -> Record {
         Record { observed: event.observed, ..record(event.kind) }
@@ -63,6 +72,43 @@ impl std::fmt::Display for Record {
         Ok(())
     }
 }
+
+/// The names of all events.
+pub const KINDS: [&str; 33] = [
+    "Rejected",
+    "RejectionSeen",
+    "RejectionWithoutMinSe",
+    "Inserted",
+    "Lowered",
+    "Raised",
+    "MinSeRaised",
+    "RefresherChosen",
+    "Completed",
+    "Malformed",
+    "ShortInterval",
+    "RefresherUnclear",
+    "Established",
+    "Refreshed",
+    "TimerOff",
+    "RefreshFailed",
+    "Expired",
+    "ByeSent",
+    "ByeDone",
+    "LateRequest",
+    "Ended",
+    "ActsForApp",
+    "Retried",
+    "RefreshSent",
+    "NotRefreshed",
+    "AnsweredForApp",
+    "ProbeSent",
+    "ProbeFailed",
+    "Glare",
+    "MediaChanged",
+    "Challenged",
+    "UnknownDialog",
+    "LimitReached",
+];
 
 /// What a session is called outside its shard.
 pub fn session_name(shard: usize, id: SessionId) -> String {
@@ -114,22 +160,25 @@ fn no_refresh_name(reason: NoRefresh) -> &'static str {
     }
 }
 
-/// Writes an event to the log, with the trace it is part of. `policy` finds the one that decided; it is only asked when the
-/// line is wanted.
-pub fn log(shard: usize, event: &Event, trace: Option<TraceId>, policy: impl FnOnce() -> Arc<Policy>) {
+/// Writes an event to the log: what it is, whom it is about, why, and the trace it is part of. `about` is only asked when the
+/// line is wanted; with `reveal` the Call-ID stands there whole.
+pub fn log<'a>(shard: usize, event: &Event, reveal: bool, trace: Option<TraceId>, about: impl FnOnce() -> About<'a>) {
     macro_rules! line {
         ($log:ident, $level:expr) => {
             if tracing::enabled!(target: "sipwarden::session", $level) {
-                let policy = policy();
+                let about = about();
                 let Record { kind, side, method, asked_s, interval_s, min_se_s, refresher, status, reason, observed } =
                     event.into();
                 $log!(
                     target: "sipwarden::session",
                     session = event.session.map(|id| session_name(shard, id)),
-                    policy = policy.name,
-                    rule = policy.rule_name(event.rule),
+                    call_id = shown_call_id(about.call_id, !reveal && about.names_user()),
+                    peer = about.peer.map(tracing::field::display),
+                    policy = about.policy.name,
+                    rule = about.policy.rule_name(event.rule),
                     trace_id = trace.map(tracing::field::display),
                     side, method, asked_s, interval_s, min_se_s, refresher, status, reason, observed,
+                    why = Words::of(event.kind, event.observed).text,
                     "{kind}"
                 );
             }
@@ -240,14 +289,16 @@ fn ended(cause: EndCause) -> Record {
     }
 }
 
-fn header_name(header: HeaderKind) -> &'static str {
+/// The name of a header, for views.
+pub fn header_name(header: HeaderKind) -> &'static str {
     match header {
         HeaderKind::SessionExpires => "Session-Expires",
         HeaderKind::MinSe => "Min-SE",
     }
 }
 
-fn limit_name(limit: LimitKind) -> &'static str {
+/// The name of a limit, for views.
+pub fn limit_name(limit: LimitKind) -> &'static str {
     match limit {
         LimitKind::Calls => "Calls",
         LimitKind::Forks => "Forks",
@@ -255,9 +306,76 @@ fn limit_name(limit: LimitKind) -> &'static str {
     }
 }
 
+/// An event of every kind, and of each reason that has words of its own.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<EventKind> {
+    use sipwarden_sip::Method::{Invite, Update};
+    let (local, remote) = (Leg::Local, Leg::Remote);
+    let causes = [
+        EndCause::Bye(local),
+        EndCause::Expired,
+        EndCause::Response(481),
+        EndCause::Forgotten,
+        EndCause::RefreshFailed(408),
+        EndCause::RefreshFailed(481),
+        EndCause::AppGone,
+        EndCause::Requested,
+    ];
+    let unusable = [SdpUnusable::Unknown, SdpUnusable::OpenOffer, SdpUnusable::Bound].map(NoRefresh::Sdp);
+    let reasons = unusable.into_iter().chain([NoRefresh::UpdateRefused, NoRefresh::Unauthorized, NoRefresh::CSeqSpace]);
+    let limits = [LimitKind::Calls, LimitKind::Forks, LimitKind::IdentitySize];
+    let mut all = vec![
+        EventKind::Rejected { to: remote, asked: 60, min_se: 90 },
+        EventKind::RejectionSeen { to: local, min_se: Some(120) },
+        EventKind::RejectionSeen { to: local, min_se: None },
+        EventKind::RejectionWithoutMinSe { to: local },
+        EventKind::Inserted { from: remote, interval: 1800 },
+        EventKind::Lowered { from: remote, asked: 3600, interval: 1800 },
+        EventKind::Raised { from: remote, asked: 60, interval: 90 },
+        EventKind::MinSeRaised { from: remote, min_se: 120 },
+        EventKind::RefresherChosen { side: local },
+        EventKind::Completed { to: remote, interval: 1800 },
+        EventKind::Malformed { from: remote, header: HeaderKind::SessionExpires },
+        EventKind::Malformed { from: remote, header: HeaderKind::MinSe },
+        EventKind::ShortInterval { interval: 90 },
+        EventKind::RefresherUnclear { taken: remote },
+        EventKind::Established { interval: Some(1800), refresher: Some(local) },
+        EventKind::Established { interval: None, refresher: None },
+        EventKind::Refreshed { by: remote, method: Update, interval: 1800, refresher: remote },
+        EventKind::TimerOff { by: remote },
+        EventKind::RefreshFailed { by: remote, status: 500 },
+        EventKind::Expired { interval: 1800, refresher: remote },
+        EventKind::ByeSent { to: remote },
+        EventKind::ByeDone { to: remote, outcome: ByeOutcome::Answered(200) },
+        EventKind::ByeDone { to: remote, outcome: ByeOutcome::TimedOut },
+        EventKind::LateRequest { from: remote, method: Invite },
+        EventKind::ActsForApp,
+        EventKind::Retried { interval: 120 },
+        EventKind::RefreshSent { to: remote, method: Update },
+        EventKind::AnsweredForApp { from: remote, method: Update },
+        EventKind::ProbeSent,
+        EventKind::ProbeFailed { status: 408 },
+        EventKind::ProbeFailed { status: 481 },
+        EventKind::Glare { from: remote, method: Invite },
+        EventKind::MediaChanged,
+        EventKind::Challenged { status: 401 },
+        EventKind::UnknownDialog { from: remote },
+    ];
+    all.extend(causes.map(|cause| EventKind::Ended { cause }));
+    all.extend(reasons.map(|reason| EventKind::NotRefreshed { reason }));
+    all.extend(limits.map(|limit| EventKind::LimitReached { limit }));
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_listed_and_sampled() {
+        let sampled: std::collections::BTreeSet<_> = samples().into_iter().map(|kind| Record::of(kind).kind).collect();
+        assert_eq!(sampled, KINDS.into_iter().collect());
+    }
 
     fn event(kind: EventKind) -> Event {
         Event { session: Some(SessionId(7)), observed: false, rule: None, kind }

@@ -188,10 +188,11 @@ impl Presenter {
         let mut sessions = Vec::new();
         let mut total = 0;
         for index in 0..self.hub.shard_count() {
-            let known = self.hub.shard(index).dialogs().known();
+            let known = self.hub.lock(index).shard.dialogs().known();
             let mut skip = offset.saturating_sub(total);
             while sessions.len() < limit && skip < known {
-                let views = self.hub.shard(index).dialogs().sessions(skip, LOCKED_PAGE.min(limit - sessions.len()));
+                let views =
+                    self.hub.lock(index).shard.dialogs().sessions(skip, LOCKED_PAGE.min(limit - sessions.len()));
                 if views.is_empty() {
                     break;
                 }
@@ -211,7 +212,7 @@ impl Presenter {
         for index in 0..self.hub.shard_count() {
             let mut skip = 0;
             loop {
-                let views = self.hub.shard(index).dialogs().sessions(skip, LOCKED_PAGE);
+                let views = self.hub.lock(index).shard.dialogs().sessions(skip, LOCKED_PAGE);
                 if views.is_empty() {
                     break;
                 }

@@ -14,6 +14,8 @@ use crate::shard::Target;
 const MAX_WORKERS: usize = 64;
 /// Most `--clock-speed`: the least session interval then still lasts about a second.
 const MAX_CLOCK_SPEED: u32 = 100;
+/// Most `--record-mib`.
+const MAX_RECORD_MIB: u32 = 4096;
 
 /// Settings of one sidecar.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Settings {
     pub clock_speed: u32,
     /// Threads and shards.
     pub workers: usize,
+    /// Room for what is remembered of decisions and messages, in MiB; 0 remembers nothing.
+    pub record_mib: u32,
     /// Users of SIP URIs stand in log lines and traces.
     pub log_sip_users: bool,
     /// Where sessions are traced.
@@ -49,6 +53,9 @@ pub struct Settings {
 impl Settings {
     /// Loopback, because `/sessions` tells who calls whom.
     pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8642));
+
+    /// An hour of about one call a second.
+    pub const DEFAULT_RECORD_MIB: u32 = 8;
 
     /// # Errors
     /// Settings that contradict each other; the text names the flag.
@@ -88,6 +95,7 @@ impl Settings {
         );
         ensure!((1..=MAX_WORKERS).contains(&self.workers), "--workers must be 1 to {MAX_WORKERS}");
         ensure!((1..=MAX_CLOCK_SPEED).contains(&self.clock_speed), "--clock-speed must be 1 to {MAX_CLOCK_SPEED}");
+        ensure!(self.record_mib <= MAX_RECORD_MIB, "--record-mib must be 0 to {MAX_RECORD_MIB}");
         if self.clock_speed > 1 && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
             bail!("--clock-speed ends real calls too early and is refused in a cluster");
         }
@@ -123,6 +131,7 @@ mod tests {
             status: None,
             clock_speed: 1,
             workers: 1,
+            record_mib: 1,
             log_sip_users: false,
             otlp: None,
         }
@@ -167,5 +176,6 @@ mod tests {
     fn limits_of_numbers_are_told() {
         refused(Settings { workers: 0, ..settings() }, "--workers");
         refused(Settings { clock_speed: 101, ..settings() }, "--clock-speed");
+        refused(Settings { record_mib: 4097, ..settings() }, "--record-mib");
     }
 }

@@ -1,6 +1,8 @@
 //! SIP values for people to look at, with their users hidden unless asked for. The only module that uses rsip's typed
 //! model; what rsip cannot read (IPv6 hosts, `tel:`, unusual bytes) is redacted from our own parse.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use rsip::Uri;
 use rsip::common::uri::{Auth, Param};
 use sipwarden_sip::value::{self, NameAddr, Scheme};
@@ -20,6 +22,17 @@ pub fn shown_party(party: &[u8], reveal: bool) -> String {
     let Ok(address) = NameAddr::parse(party) else { return HIDDEN.to_owned() };
     let tag = address.param("tag").map(|tag| format!(";tag={}", text(tag))).unwrap_or_default();
     format!("<{}>{tag}", shown_uri(address.uri, false))
+}
+
+/// A Call-ID: with `names_user` its part before the `@` is hidden, and what tells calls apart is a number made of it.
+pub fn shown_call_id(call_id: &[u8], names_user: bool) -> String {
+    if !names_user {
+        return text(call_id);
+    }
+    let mut hasher = DefaultHasher::new();
+    call_id.hash(&mut hasher);
+    let host = call_id.iter().rposition(|byte| *byte == b'@').map_or(b"" as &[u8], |at| &call_id[at..]);
+    format!("{HIDDEN}-{:08x}{}", hasher.finish() as u32, text(host))
 }
 
 /// rsip reads a prefix and drops the rest, so its host must be the one our own parse found.

@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 use tracing::trace;
 
-use crate::hub::{Command, Hub};
+use crate::hub::{Command, Hub, Step};
 use crate::metrics::MessageKind;
+use crate::record::Handled;
 use crate::shard::{DropReason, Intake, Outbox, Outcome, shard_of};
-use crate::traces::Cause;
 use crate::transport::udp::{Arena, Udp};
 use crate::typed;
 
@@ -201,13 +201,15 @@ impl Engine {
             Err(error) => (MessageKind::Unreadable, Outcome::Dropped(DropReason::Parse(error))),
             Ok(message) => {
                 let index = shard_of(&message, hub.key, hub.shard_count());
-                let mut shard = hub.shard(index);
-                let outcome = shard.handle_message(now, flow, &message, &mut self.outbox);
-                hub.report(index, &shard, Some(Cause { flow, message: &message }), &mut self.outbox.events);
+                let mut guarded = hub.lock(index);
+                let packets = self.outbox.packets.len();
+                let outcome = guarded.shard.handle_message(now, flow, &message, &mut self.outbox);
+                let handled = Handled { flow, leg: side, message: &message, outcome };
+                hub.report(index, &mut guarded, &mut self.outbox, &Step { now, packets, handled: Some(handled) });
                 if index != self.index {
-                    hub.arm(index, &shard);
+                    hub.arm(index, &guarded.shard);
                 }
-                drop(shard);
+                drop(guarded);
                 trace_message(side, flow, &message, outcome, hub.log_sip_users);
                 for lookup in self.outbox.lookups.drain(..) {
                     hub.look_up(index, lookup);
@@ -219,10 +221,11 @@ impl Engine {
     }
 
     fn run_due(&mut self, now: Time) {
-        let mut shard = self.hub.shard(self.index);
-        if shard.next_timeout().is_some_and(|due| due <= now) {
-            shard.handle_timeout(now, &mut self.outbox);
-            self.hub.report(self.index, &shard, None, &mut self.outbox.events);
+        let mut guarded = self.hub.lock(self.index);
+        if guarded.shard.next_timeout().is_some_and(|due| due <= now) {
+            let packets = self.outbox.packets.len();
+            guarded.shard.handle_timeout(now, &mut self.outbox);
+            self.hub.report(self.index, &mut guarded, &mut self.outbox, &Step { now, packets, handled: None });
         }
     }
 

@@ -3,6 +3,7 @@
 mod process_call;
 mod process_harness;
 mod process_pod;
+mod process_record;
 mod process_traces;
 mod process_verbs;
 mod process_view;

@@ -305,14 +305,23 @@ impl Dialogs {
     /// What an event that was told last is about, so far as it is still known.
     pub fn context(&self, session: Option<SessionId>, call_id: Option<&[u8]>) -> Context<'_> {
         let session = session.and_then(|id| self.sessions.get(slot_of(id)).filter(|session| session.id == id));
-        let judged = self.judged.as_ref().map(|judged| &judged.policy);
         if let Some(session) = session {
+            let judged = self.judged.as_ref().map(|judged| &judged.policy);
             return Context::of_session(session, &self.calls[session.call as usize], judged);
+        }
+        if let Some(Judged { facts, policy, .. }) = &self.judged {
+            return Context {
+                policy,
+                direction: Some(facts.direction()),
+                remote: None,
+                call_id: None,
+                parties: [None; 2],
+            };
         }
         let call = call_id.and_then(|call_id| self.find_call(call_id)).map(|slot| &self.calls[slot as usize]);
         let setup = call.and_then(|call| call.setups.last());
         Context {
-            policy: judged.or(setup.map(|setup| &setup.ruling.policy)).unwrap_or(&self.policy),
+            policy: setup.map_or(&self.policy, |setup| &setup.ruling.policy),
             direction: setup.map(|setup| Direction::of_caller(setup.from)),
             remote: setup.filter(|setup| setup.from == Leg::Remote).map(|setup| setup.flow),
             call_id: call.map(|call| &*call.call_id),

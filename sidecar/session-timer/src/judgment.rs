@@ -84,9 +84,9 @@ impl RequestFacts {
         Direction::of_caller(self.caller)
     }
 
-    /// Who sent it.
-    pub fn from(&self) -> Leg {
-        self.from
+    /// It is of the side that began the call.
+    pub fn is_of_caller(&self) -> bool {
+        self.from == self.caller
     }
 
     /// It begins its call: what rules match on is in it.

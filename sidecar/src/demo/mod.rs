@@ -66,6 +66,7 @@ async fn show() -> anyhow::Result<()> {
         status: None,
         clock_speed: CLOCK_SPEED,
         workers: 1,
+        record_mib: 1,
         log_sip_users: false,
         otlp: None,
     };

@@ -20,8 +20,10 @@ pub(super) const LIMITS: &[&str] = &[
     "Lookups",
     "HttpConnections",
     "Traces",
+    "DecisionReaders",
 ];
 pub(super) const FATES: &[&str] = &[Fate::ALL[0].as_str(), Fate::ALL[1].as_str(), Fate::ALL[2].as_str()];
+pub(super) const RECORDS: &[&str] = &["decision", "message", "request"];
 pub(super) const TRANSPORT_ERRORS: &[&str] =
     &["Receive", "Send", "TooLarge", "Refused", "ConnectTimeout", "Accept", "Framing", "Idle"];
 pub(super) const PARSE_FAILURES: &[&str] =
@@ -70,5 +72,6 @@ pub(super) fn limit_label(limit: Limit) -> usize {
         Limit::Lookups => 6,
         Limit::HttpConnections => 7,
         Limit::Traces => 8,
+        Limit::DecisionReaders => 9,
     }
 }

@@ -4,6 +4,7 @@ mod events;
 mod grid;
 mod labels;
 mod policy;
+mod rules;
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 
 pub use self::policy::{PolicyFacts, PolicyMetrics};
+pub use self::rules::{RuleCounters, RuleMetrics};
 
 use self::events::EventMetrics;
 use self::grid::Grid;
 use self::labels::{
-    DROPS, FATES, KINDS, LIMITS, PARSE_FAILURES, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label, parse_label,
+    DROPS, FATES, KINDS, LIMITS, PARSE_FAILURES, RECORDS, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label, parse_label,
     status_label,
 };
 use crate::address::transport_name;
@@ -32,12 +34,15 @@ const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 pub struct Metrics {
     /// Those of the policy.
     pub policy: PolicyMetrics,
+    /// Those of its rules.
+    pub rules: RuleMetrics,
     registry: Registry,
     messages: Grid<3>,
     answers: Grid<2>,
     drops: Grid<1>,
     parse_failures: Grid<1>,
     limits: Grid<1>,
+    records_lost: Grid<1>,
     transport_errors: Grid<2>,
     lookups: Grid<1>,
     spans: Grid<1>,
@@ -75,6 +80,19 @@ pub enum Limit {
     HttpConnections,
     /// Sessions and calls being set up that are traced: one is not.
     Traces,
+    /// Readers of the stream of decisions: one more was refused.
+    DecisionReaders,
+}
+
+/// What is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// What was decided.
+    Decision,
+    /// A message of a call.
+    Message,
+    /// A request that was judged.
+    Request,
 }
 
 /// What went wrong on a socket.
@@ -118,6 +136,7 @@ impl Metrics {
         calls_limit.set(i64::try_from(Limits::default().calls).unwrap_or(i64::MAX));
         Metrics {
             policy: PolicyMetrics::new(r),
+            rules: RuleMetrics::new(r),
             messages: Grid::new(
                 r,
                 "sipwarden_messages_total",
@@ -138,6 +157,13 @@ impl Metrics {
                 [("reason", PARSE_FAILURES)],
             ),
             limits: Grid::new(r, "sipwarden_limits_reached_total", "Bounds that were reached.", [("limit", LIMITS)]),
+            records_lost: Grid::new(
+                r,
+                "sipwarden_records_lost_total",
+                "Decisions, messages and judged requests of the last hour that are no longer remembered, because there \
+                 was no room for all (--record-mib).",
+                [("kind", RECORDS)],
+            ),
             transport_errors: Grid::new(
                 r,
                 "sipwarden_transport_errors_total",
@@ -198,6 +224,11 @@ impl Metrics {
     /// A bound was reached.
     pub fn limit(&self, limit: Limit) {
         self.limits.inc([limit_label(limit)]);
+    }
+
+    /// What was remembered had to go before its hour was over.
+    pub fn records_lost(&self, kind: RecordKind, count: u64) {
+        self.records_lost.add([kind as usize], count);
     }
 
     /// An error of a socket.
@@ -315,8 +346,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.transport_error(Transport::Tcp, TransportError::Idle);
         metrics.limit(Limit::Traces);
+        metrics.limit(Limit::DecisionReaders);
+        metrics.records_lost(RecordKind::Request, 3);
         let text = metrics.render(0);
         assert!(text.contains(r#"sipwarden_transport_errors_total{error="Idle",transport="tcp"} 1"#));
         assert!(text.contains(r#"sipwarden_limits_reached_total{limit="Traces"} 1"#));
+        assert!(text.contains(r#"sipwarden_limits_reached_total{limit="DecisionReaders"} 1"#));
+        assert!(text.contains(r#"sipwarden_records_lost_total{kind="request"} 3"#));
     }
 }

@@ -37,7 +37,14 @@ impl Default for Intake {
 /// The shard, below `shards`, that owns a message's call: a keyed hash of Call-ID, so that both directions meet and no
 /// sender can aim at one shard. A message without Call-ID belongs to shard 0.
 pub fn shard_of(message: &Message, key: u64, shards: usize) -> usize {
-    let Some(call_id) = message.call_id().filter(|_| shards > 1) else { return 0 };
+    message.call_id().map_or(0, |call_id| shard_of_call(call_id, key, shards))
+}
+
+/// The shard, below `shards`, that owns the call of that Call-ID.
+pub fn shard_of_call(call_id: &[u8], key: u64, shards: usize) -> usize {
+    if shards == 1 {
+        return 0;
+    }
     let mut hasher = Purpose::Shard.hasher(key);
     hasher.write(call_id);
     usize::try_from(hasher.finish() % shards as u64).expect("below `shards`, a usize")

@@ -34,7 +34,7 @@ use sipwarden_session_timer::{Endpoint, Event, Flow, Limits};
 use sipwarden_sip::value::{Scheme, Transport, Uri};
 
 use self::sockets::uri_transport;
-pub use intake::{Intake, shard_of};
+pub use intake::{Intake, shard_of, shard_of_call};
 pub use proxy::Shard;
 
 /// What a shard is made with; the same for all shards of a process.

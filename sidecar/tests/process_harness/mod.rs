@@ -31,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) workers: usize,
     pub(crate) clock_speed: u32,
     pub(crate) otlp: Option<Otlp>,
+    pub(crate) record_mib: u32,
 }
 
 impl Default for Options {
@@ -44,6 +45,7 @@ impl Default for Options {
             workers: 1,
             clock_speed: 1,
             otlp: None,
+            record_mib: 1,
         }
     }
 }
@@ -122,6 +124,7 @@ fn settings(options: &Options, app: SocketAddr) -> Settings {
         status: Some("127.0.0.1:0".parse().expect("an address")),
         clock_speed: options.clock_speed,
         workers: options.workers,
+        record_mib: options.record_mib,
         log_sip_users: false,
         otlp: options.otlp.clone(),
     }

@@ -1,10 +1,13 @@
 //! Everything that can happen to a sidecar, as its metrics are told it: each kind with every value that labels are made of.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipwarden_otlp::Fate;
-use sipwarden_session_timer::{ByeOutcome, EndCause, EventKind, HeaderKind, Leg, LimitKind, NoRefresh, SdpUnusable};
-use sipwarden_sidecar::metrics::{Limit, MessageKind, Metrics, PolicyFacts, Reload, TransportError};
+use sipwarden_session_timer::{
+    ByeOutcome, EndCause, EventKind, HeaderKind, Leg, LimitKind, Match, NoRefresh, Policy, Rule, SdpUnusable, Timers,
+};
+use sipwarden_sidecar::metrics::{Limit, MessageKind, Metrics, PolicyFacts, RecordKind, Reload, TransportError};
 use sipwarden_sidecar::shard::{DropReason, Outcome};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
@@ -23,6 +26,8 @@ pub fn apply_policy(metrics: &Metrics, number: i64) {
         source,
         since,
     });
+    let rule = Rule { name: format!("rule-{number}"), matches: Match::default(), timers: Timers::default() };
+    metrics.rules.in_force(&Arc::new(Policy { name, rules: vec![rule], ..Policy::observe() }));
 }
 
 /// Every way to count that is no event.
@@ -55,13 +60,16 @@ pub fn everything_but_events(metrics: &Metrics) {
     for error in [Receive, Send, TooLarge, Refused, ConnectTimeout, Accept, Framing, Idle] {
         [Transport::Udp, Transport::Tcp].into_iter().for_each(|transport| metrics.transport_error(transport, error));
     }
-    use Limit::{Connections, DatagramQueue, HttpConnections, Lookups, Traces, WriteQueue};
-    [Connections, WriteQueue, DatagramQueue, Lookups, HttpConnections, Traces]
+    use Limit::{Connections, DatagramQueue, DecisionReaders, HttpConnections, Lookups, Traces, WriteQueue};
+    [Connections, WriteQueue, DatagramQueue, Lookups, HttpConnections, Traces, DecisionReaders]
         .into_iter()
         .for_each(|limit| metrics.limit(limit));
     [Reload::Applied, Reload::Unchanged, Reload::Refused].into_iter().for_each(|result| metrics.policy.reload(result));
     [false, true].into_iter().for_each(|resolved| metrics.lookup(resolved));
     [Fate::Exported, Fate::QueueFull, Fate::Failed].into_iter().for_each(|fate| metrics.spans(fate, 1));
+    [RecordKind::Decision, RecordKind::Message, RecordKind::Request]
+        .into_iter()
+        .for_each(|kind| metrics.records_lost(kind, 1));
     metrics.decision(Duration::from_micros(3));
     metrics.connections(1);
     metrics.policy.problems(2);

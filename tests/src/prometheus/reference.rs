@@ -3,19 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sipwarden_operator::state::State;
 use sipwarden_operator::{certs, webhook};
+use sipwarden_session_timer::{Mode, Policy};
 use sipwarden_sidecar::metrics::{Metrics, PolicyFacts};
 
 use super::exposition::{Family, families};
 
 const INTRODUCTION: &str = include_str!("metrics.md");
 
-/// The one metric whose labels are not closed: one series of it exists at a time.
-pub const OPEN: &str = "sipwarden_policy_info";
+/// The metrics with labels that are the policy's own, and which labels these are. Only the policy in force has series.
+pub const OPEN: [(&str, &[&str]); 2] = [
+    ("sipwarden_policy_info", &["generation", "hash", "mode", "name", "source"]),
+    ("sipwarden_rule_decisions_total", &["mode", "policy", "rule"]),
+];
+
+/// The labels of a metric that are the policy's own.
+pub fn open_labels(metric: &str) -> &'static [&'static str] {
+    OPEN.iter().find(|(open, _)| *open == metric).map_or(&[], |(_, labels)| labels)
+}
 
 /// Where the reference is.
 pub fn path() -> PathBuf {
@@ -48,6 +58,7 @@ pub fn sidecar() -> Vec<Family> {
     let (hash, since) = ("0123456789abcdef", Instant::now());
     let facts = PolicyFacts { name: "carrier", generation: 3, hash, mode: "Enforce", source: "File", since };
     metrics.policy.in_force(facts);
+    metrics.rules.in_force(&Arc::new(Policy { name: "carrier".into(), mode: Mode::Enforce, ..Policy::observe() }));
     families(&metrics.render(0))
 }
 
@@ -76,7 +87,7 @@ fn labels(family: &Family) -> String {
         values.entry(name).or_default().insert(value);
     }
     let shown = values.iter().map(|(name, values)| {
-        if family.name == OPEN {
+        if open_labels(&family.name).contains(name) {
             return format!("`{name}`");
         }
         let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
