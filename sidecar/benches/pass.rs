@@ -7,12 +7,15 @@
 mod common;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use common::{PEER, peer, shard};
 use criterion::{Criterion, Throughput};
-use sipwarden_session_timer::{Flow, Mode, Policy, Time};
+use sipwarden_session_timer::{Flow, Leg, Mode, Policy, Time};
+use sipwarden_sidecar::metrics::Metrics;
+use sipwarden_sidecar::record::{About, Handled, Recorder};
 use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
 
 /// New calls between two shards that start empty.
@@ -44,6 +47,28 @@ fn pass(shard: &mut Shard, (intake, out): (&mut Intake, &mut Outbox), from: Flow
     let message = intake.receive(bytes).expect("a valid INVITE");
     let outcome = shard.handle_message(Time::ZERO, from, &message, out);
     assert!(matches!(outcome, Outcome::Forwarded { .. }), "{outcome:?}");
+}
+
+/// [`pass`], with what the process remembers of it.
+fn remembered_pass(shard: &mut Shard, recorder: &mut Recorder, intake: &mut Intake, out: &mut Outbox, bytes: &[u8]) {
+    out.clear();
+    let message = intake.receive(bytes).expect("a valid INVITE");
+    let outcome = shard.handle_message(Time::ZERO, peer(), &message, out);
+    remember(shard, recorder, &Handled { flow: peer(), leg: Leg::Remote, message: &message, outcome }, out);
+}
+
+#[inline(never)]
+fn remember(shard: &Shard, recorder: &mut Recorder, handled: &Handled, out: &mut Outbox) {
+    let cause = recorder.handled(Time::ZERO, handled, shard, out.remote);
+    for event in out.events.drain(..) {
+        let about = About::of(&event, shard, Some(handled), out.remote);
+        recorder.decided(Time::ZERO, event, &about, about.names_user(), cause);
+    }
+}
+
+/// Half of what a process has by default, as one of two shards would.
+fn recorder() -> Recorder {
+    Recorder::new(4 << 20, Arc::default(), Arc::new(Metrics::new()))
 }
 
 fn rsip_pass(bytes: &[u8]) -> Vec<u8> {
@@ -79,6 +104,24 @@ fn benches(criterion: &mut Criterion) {
             spent
         });
     });
+    group.bench_function("INVITE of a new call, remembered", |bencher| {
+        let mut recorder = recorder();
+        bencher.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            let mut left = usize::try_from(iterations).expect("64-bit");
+            while left > 0 {
+                let mut shard = shard(enforce());
+                let batch = left.min(CALLS);
+                let start = Instant::now();
+                calls[..batch]
+                    .iter()
+                    .for_each(|call| remembered_pass(&mut shard, &mut recorder, &mut intake, &mut out, call));
+                spent += start.elapsed();
+                left -= batch;
+            }
+            spent
+        });
+    });
     group.bench_function("rsip parse and print", |bencher| bencher.iter(|| rsip_pass(black_box(&calls[0]))));
     group.finish();
 }
@@ -95,6 +138,11 @@ fn count_allocations() {
     let each = |count: u64| count as f64 / (CALLS / 2) as f64;
     println!("allocations per message: known call {}, new call {}", each(known.count_total), each(fresh.count_total));
     println!("allocations per message: rsip {}", rsip.count_total);
+    let (mut shard, mut recorder) = (common::shard(enforce()), recorder());
+    warm.iter().for_each(|call| remembered_pass(&mut shard, &mut recorder, &mut intake, &mut out, call));
+    let remembered =
+        measure(|| new.iter().for_each(|call| remembered_pass(&mut shard, &mut recorder, &mut intake, &mut out, call)));
+    println!("allocations per message: new call, remembered {}", each(remembered.count_total));
 }
 
 fn main() {

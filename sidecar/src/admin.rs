@@ -118,11 +118,12 @@ async fn sessions(State(admin): State<Admin>, Query(query): Query<SessionsQuery>
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
     let SessionsQuery { offset, reveal, state, peer, policy, call_id, .. } = query;
     let filter = Filter::new(state, peer, policy, call_id);
+    let reveal = reveal || admin.status.hub.shows_users();
     Json(admin.presenter().page(&filter, offset, limit, reveal)).into_response()
 }
 
 async fn session(State(admin): State<Admin>, Path(id): Path<String>, Query(query): Query<SessionQuery>) -> Response {
-    match admin.presenter().find(&id, query.reveal) {
+    match admin.presenter().find(&id, query.reveal || admin.status.hub.shows_users()) {
         Some(session) => Json(session).into_response(),
         None => (StatusCode::NOT_FOUND, "no such session\n").into_response(),
     }

@@ -1,6 +1,6 @@
 //! What the threads of a process share: the shards, the clock, the connections, and where events go.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,6 +34,8 @@ pub struct Hub {
     shards: Box<[Slot]>,
     /// Counts what is remembered.
     recorded: Arc<AtomicU64>,
+    /// The policy says that users of SIP URIs are shown.
+    users_shown: AtomicBool,
     lookups: mpsc::UnboundedSender<(usize, Lookup)>,
     watcher: Option<mpsc::UnboundedSender<(usize, Event)>>,
     traces: Option<Arc<Traces>>,
@@ -139,6 +141,7 @@ impl Hub {
             key,
             log_sip_users,
             recorded,
+            users_shown: AtomicBool::new(false),
             lookups,
             watcher,
             traces,
@@ -156,6 +159,16 @@ impl Hub {
     /// What the clock said at [`Time::ZERO`].
     pub fn started(&self) -> SystemTime {
         self.started
+    }
+
+    /// Does the policy in force say that users of SIP URIs are shown?
+    pub fn shows_users(&self) -> bool {
+        self.users_shown.load(Ordering::Relaxed)
+    }
+
+    /// What the policy in force says of the users of SIP URIs.
+    pub fn show_users(&self, shown: bool) {
+        self.users_shown.store(shown, Ordering::Relaxed);
     }
 
     /// How many things were remembered so far, in all shards.
@@ -235,7 +248,7 @@ impl Hub {
             let policy = || Arc::clone(about().policy);
             let trace = traced.as_mut().and_then(|traced| traced.event(&event, shard, policy));
             if !matches!(event.kind, EventKind::LimitReached { .. }) || self.may_log_limit() {
-                report::log(index, &event, self.log_sip_users, trace, about);
+                report::log(index, &event, self.logs_users(), trace, about);
             }
         }
     }
@@ -301,6 +314,11 @@ impl Hub {
         verb(shard, self.now())?;
         self.arm(index, shard);
         Ok(())
+    }
+
+    /// Do log lines show the users of SIP URIs?
+    pub fn logs_users(&self) -> bool {
+        self.log_sip_users || self.shows_users()
     }
 
     fn may_log_limit(&self) -> bool {

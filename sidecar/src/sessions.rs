@@ -8,8 +8,10 @@ use sipwarden_sip::Method;
 
 use crate::address::transport_name;
 use crate::hub::Hub;
+use crate::record::names_user;
 use crate::report::{self, Record, session_name};
 use crate::typed;
+use crate::words::Words;
 
 /// Most sessions of one page.
 pub const MAX_PAGE: usize = 1000;
@@ -100,6 +102,9 @@ struct PastEvent {
     ago_s: f64,
     #[serde(flatten)]
     record: Record,
+    /// Only where one session is shown.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    words: Option<Words>,
 }
 
 /// Whether a session goes on.
@@ -143,12 +148,21 @@ impl Filter {
         };
         let state = if view.state == SessionState::Active { StateFilter::Active } else { StateFilter::Ended };
         self.state.is_none_or(|wanted| wanted == state)
-            && holds(&self.call_id, &|| String::from_utf8_lossy(&view.call_id).into_owned())
+            && self.call_id.as_ref().is_none_or(|part| {
+                shown_call_id(view, false).to_lowercase().contains(part)
+                    || view.call_id.eq_ignore_ascii_case(part.as_bytes())
+            })
             && holds(&self.policy, &|| {
                 format!("{}\n{}", view.policy.name, view.policy.rule_name(view.rule).unwrap_or(""))
             })
             && holds(&self.peer, &|| shown_peer(&view.legs[Leg::Remote.index()]))
     }
+}
+
+/// As it is shown, without a user of the call.
+fn shown_call_id(view: &SessionView, reveal: bool) -> String {
+    let parties = view.legs.each_ref().map(|leg| Some(leg.party.as_slice()));
+    typed::shown_call_id(&view.call_id, !reveal && names_user(&view.call_id, parties))
 }
 
 /// The remote side as it is shown. Users stay hidden here even from who may see them: a filter that finds what it does
@@ -197,7 +211,7 @@ impl Presenter {
                     break;
                 }
                 skip += views.len();
-                sessions.extend(views.iter().map(|view| self.session(now, index, view, reveal)));
+                sessions.extend(views.iter().map(|view| self.session(now, index, view, reveal, false)));
             }
             total += known;
         }
@@ -219,7 +233,7 @@ impl Presenter {
                 skip += views.len();
                 for view in views.iter().filter(|view| filter.fits(view)) {
                     if total >= offset && sessions.len() < limit {
-                        sessions.push(self.session(now, index, view, reveal));
+                        sessions.push(self.session(now, index, view, reveal, false));
                     }
                     total += 1;
                 }
@@ -232,10 +246,10 @@ impl Presenter {
     pub fn find(&self, name: &str, reveal: bool) -> Option<Session> {
         let (index, id) = report::parse_session_name(name)?;
         let view = self.hub.session(index, id)?;
-        Some(self.session(self.hub.now(), index, &view, reveal))
+        Some(self.session(self.hub.now(), index, &view, reveal, true))
     }
 
-    fn session(&self, now: Time, shard: usize, view: &SessionView, reveal: bool) -> Session {
+    fn session(&self, now: Time, shard: usize, view: &SessionView, reveal: bool, explained: bool) -> Session {
         let until = |time: Time| self.scaled(time.since(now)) - self.scaled(now.since(time));
         let (state, ended) = match view.state {
             SessionState::Active => ("Active", None),
@@ -244,7 +258,7 @@ impl Presenter {
         let [local, remote] = Leg::BOTH.map(|leg| self.party(&view.legs[leg.index()], reveal));
         Session {
             id: session_name(shard, view.id),
-            call_id: String::from_utf8_lossy(&view.call_id).into_owned(),
+            call_id: shown_call_id(view, reveal),
             direction: view.direction.as_str(),
             state,
             ended,
@@ -270,7 +284,11 @@ impl Presenter {
             events: view
                 .events
                 .iter()
-                .map(|past| PastEvent { ago_s: self.scaled(now.since(past.at)), record: (&past.event).into() })
+                .map(|past| PastEvent {
+                    ago_s: self.scaled(now.since(past.at)),
+                    record: (&past.event).into(),
+                    words: explained.then(|| Words::of(past.event.kind, past.event.observed)),
+                })
                 .collect(),
         }
     }

@@ -285,9 +285,9 @@ mod tests {
 
     #[test]
     fn the_fields_are_fields_of_the_policy() {
-        let reference = include_str!("../../crds/REFERENCE.md");
+        let reference = include_str!("../../docs/policy.md");
         for field in samples().into_iter().filter_map(|kind| Words::of(kind, false).field) {
-            assert!(reference.contains(field), "{field} is not in crds/REFERENCE.md");
+            assert!(reference.contains(field), "{field} is not in docs/policy.md");
         }
     }
 }

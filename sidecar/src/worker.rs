@@ -210,7 +210,7 @@ impl Engine {
                     hub.arm(index, &guarded.shard);
                 }
                 drop(guarded);
-                trace_message(side, flow, &message, outcome, hub.log_sip_users);
+                trace_message(side, flow, &message, outcome, hub.logs_users());
                 for lookup in self.outbox.lookups.drain(..) {
                     hub.look_up(index, lookup);
                 }

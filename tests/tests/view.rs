@@ -148,6 +148,60 @@ fn a_call_that_nobody_refreshes_tells_its_end_and_is_counted() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// Each message of the ladder: start line, way, the headers changed with before and after, and the reasons.
+const LADDER: &str = "[...document.querySelectorAll('.ladder ol > li')].map((item) => { \
+                      const texts = (selector) => [...item.querySelectorAll(selector)].map((found) => found.textContent); \
+                      return [item.querySelector('strong').title, item.querySelector('svg').getAttribute('aria-label'), \
+                      texts('.changes dt'), texts('.changes dd'), texts('.why li')]; })";
+
+/// What the ladder must have for a message.
+fn rung(message: &Value) -> Value {
+    let name = |party: &Value| match party.as_str() {
+        Some("Local") => "the application",
+        Some("Remote") => "the remote side",
+        _ => "the sidecar",
+    };
+    let way = format!("From {} to {}", name(&message["from"]), name(&message["to"]));
+    let list = |field: &str| message[field].as_array().expect("a list").clone();
+    let value = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let headers: Vec<_> = list("changes").iter().map(|change| change["header"].clone()).collect();
+    let changes = list("changes").into_iter();
+    let changed: Vec<_> =
+        changes.map(|change| format!("{} → {}", value(&change["before"]), value(&change["after"]))).collect();
+    let why = list("decisions").into_iter().map(|told| {
+        let places: Vec<_> = ["rfc", "field"].iter().filter_map(|field| told[field].as_str()).collect();
+        format!("{} {}", told["text"].as_str().expect("a sentence"), places.join(" · "))
+    });
+    serde_json::json!([message["start"], way, headers, changed, why.collect::<Vec<_>>()])
+}
+
+#[test]
+fn the_ladder_shows_each_message_with_what_was_changed_in_it_and_why() {
+    let (sidecar, _app) = with_calls(0, 0, |setup| setup);
+    let phone = Phone::at(2, sidecar.udp());
+    phone.call("someone", "ladder@phones");
+    phone.refresh("someone", "ladder@phones");
+    let browser = open(&sidecar);
+    browser.shows("document.querySelectorAll('#rows tr').length === 1");
+    browser.press(&[DOWN, ENTER].concat());
+    browser.shows("document.querySelectorAll('.ladder ol > li').length >= 4");
+
+    let admin = sidecar.admin_addr();
+    let id = sessions(admin, "")[0]["id"].as_str().expect("an id").to_owned();
+    let told = get(admin, &format!("/sessions/{id}/messages"))["messages"].as_array().expect("messages").clone();
+    assert_eq!(browser.value(LADDER), Value::Array(told.iter().map(rung).collect()));
+    let invite = browser.text("document.querySelector('.ladder .changes').textContent");
+    assert_eq!(invite, "Session-Expiresnone → 1800");
+    let ladder = browser.text("document.querySelector('.ladder').textContent");
+    assert!(ladder.contains("answered 200 here"), "the refresh is answered in the application's place: {ladder}");
+    assert!(!browser.text("document.body.innerHTML").contains("someone"), "users stay hidden");
+    browser.run("document.querySelector('.ladder').scrollIntoView()");
+    browser.picture("ladder-light");
+    browser.prefer("dark");
+    browser.picture("ladder-dark");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[test]
 fn everything_can_be_reached_by_keyboard() {
     let (sidecar, _app) = with_calls(2, 40, |setup| setup);

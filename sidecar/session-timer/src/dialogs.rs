@@ -318,7 +318,8 @@ impl Dialogs {
                 parties: [None; 2],
             };
         }
-        let call = call_id.and_then(|call_id| self.find_call(call_id)).map(|slot| &self.calls[slot as usize]);
+        let call = call_id.and_then(|call_id| self.find_call_id(self.call_key(call_id), call_id));
+        let call = call.map(|slot| &self.calls[slot as usize]);
         let setup = call.and_then(|call| call.setups.last());
         Context {
             policy: setup.map_or(&self.policy, |setup| &setup.ruling.policy),
@@ -344,7 +345,10 @@ impl Dialogs {
     }
 
     fn find_call(&self, key: CallKey, message: &Message) -> Option<u32> {
-        let call_id = message.call_id()?;
+        self.find_call_id(key, message.call_id()?)
+    }
+
+    fn find_call_id(&self, key: CallKey, call_id: &[u8]) -> Option<u32> {
         self.index.find(key.0, |&slot| &*self.calls[slot as usize].call_id == call_id).copied()
     }
 

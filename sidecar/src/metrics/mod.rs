@@ -21,8 +21,8 @@ pub use self::rules::{RuleCounters, RuleMetrics};
 use self::events::EventMetrics;
 use self::grid::Grid;
 use self::labels::{
-    DROPS, FATES, KINDS, LIMITS, PARSE_FAILURES, RECORDS, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label, parse_label,
-    status_label,
+    DROPS, FATES, KINDS, LIMITS, PARSE_FAILURES, RECORDS, STATUSES, TRANSPORT_ERRORS, VERDICTS, limit_label,
+    parse_label, status_label,
 };
 use crate::address::transport_name;
 use crate::shard::{DropReason, Outcome};

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sipwarden_crds::SipUsers;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tracing::{error, info, warn};
 
@@ -149,6 +150,7 @@ impl PolicyFile {
             since,
         };
         hub.metrics.policy.in_force(facts);
+        hub.show_users(config.privacy.sip_users == SipUsers::Show);
         self.tell_problems(hub);
         let PolicyFacts { name, generation, hash, mode, source, .. } = facts;
         info!(policy = name, generation, hash, mode, source, "policy in force");

@@ -363,7 +363,7 @@ fn start_line<'b>(message: &Message<'b>) -> &'b [u8] {
 }
 
 /// Does a Call-ID hold the user of one of these From and To values, or URIs? One of two letters is found by chance.
-fn names_user(call_id: &[u8], parties: [Option<&[u8]>; 2]) -> bool {
+pub fn names_user(call_id: &[u8], parties: [Option<&[u8]>; 2]) -> bool {
     parties.into_iter().flatten().map(user_of).any(|user| {
         user.len() > 2
             && call_id.len() >= user.len()

@@ -28,6 +28,13 @@ struct Routes {
     policy: Arc<PolicyFile>,
 }
 
+impl Routes {
+    /// Are users of SIP URIs shown to who asks so?
+    fn reveals(&self, asked: bool) -> bool {
+        asked || self.reader.hub.shows_users()
+    }
+}
+
 /// `?reveal=`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +64,7 @@ pub fn router(reader: Reader, policy: Arc<PolicyFile>) -> Router {
 }
 
 async fn decisions(State(routes): State<Routes>, Query(query): Query<DecisionsQuery>) -> Response {
-    match routes.reader.decisions(&query, query.reveal) {
+    match routes.reader.decisions(&query, routes.reveals(query.reveal)) {
         Ok(page) => Json(page).into_response(),
         Err(told) => bad_request(&told),
     }
@@ -72,7 +79,8 @@ async fn stream(State(routes): State<Routes>, Query(query): Query<DecisionsQuery
         Err(told) => return bad_request(&told),
     };
     let metrics = routes.reader.hub.metrics.clone();
-    routes.readers.follow(routes.reader, filter, query.reveal).unwrap_or_else(|| {
+    let reveal = routes.reveals(query.reveal);
+    routes.readers.follow(routes.reader, filter, reveal).unwrap_or_else(|| {
         metrics.limit(Limit::DecisionReaders);
         let told = format!("{MAX_READERS} readers follow the decisions already; close one of them\n");
         (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
@@ -84,14 +92,14 @@ async fn session_messages(
     Path(id): Path<String>,
     Query(query): Query<RevealQuery>,
 ) -> Response {
-    match routes.reader.messages_of_session(&id, query.reveal) {
+    match routes.reader.messages_of_session(&id, routes.reveals(query.reveal)) {
         Some(messages) => Json(messages).into_response(),
         None => (StatusCode::NOT_FOUND, "no such session, and nothing is remembered of it\n").into_response(),
     }
 }
 
 async fn call_messages(State(routes): State<Routes>, Query(query): Query<CallQuery>) -> Response {
-    Json(routes.reader.messages_of_call(&query.call_id, query.reveal)).into_response()
+    Json(routes.reader.messages_of_call(&query.call_id, routes.reveals(query.reveal))).into_response()
 }
 
 async fn what_if(State(routes): State<Routes>, Query(query): Query<RevealQuery>, body: Bytes) -> Response {
@@ -103,7 +111,7 @@ async fn what_if(State(routes): State<Routes>, Query(query): Query<RevealQuery>,
     match policy::from_config(&config, &CredentialSet::default()) {
         Ok(then) => {
             let now = routes.policy.in_force().policy;
-            Json(routes.reader.what_if(&now, &then, query.reveal)).into_response()
+            Json(routes.reader.what_if(&now, &then, routes.reveals(query.reveal))).into_response()
         }
         Err(error) => bad_request(&format!("policy {}: {error}", config.policy)),
     }

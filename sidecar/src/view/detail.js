@@ -1,16 +1,17 @@
 // One session: its facts, where it is within its session interval, and its time line from INVITE to what comes.
 
 import { clock, duration, html, svg } from "./dom.js";
+import { ladder } from "./ladder.js";
 import { actingWords, comingWords, endName, eventWords, inviteWords, side } from "./words.js";
 
 const TRACK = { height: 40, left: 4, bar: 12, top: 4 };
 
-/** The inner elements of the detail, after its head. `gone`: the sidecar no longer knows it. */
-export function detailParts(session, width, gone) {
+/** The inner elements of the detail, after its head. `messages`: those of its call. `gone`: the sidecar no longer knows it. */
+export function detailParts(session, messages, width, gone) {
   const parts = [facts(session)];
   if (gone) parts.unshift(html("p", { class: "gone" }, "The sidecar no longer knows this session. It is shown as it was last."));
   if (session.deadline_in_s !== null && session.interval_s) parts.push(intervalBar(session, width));
-  parts.push(timeLine(session, gone));
+  parts.push(timeLine(session, gone), ladder(messages, width));
   return parts;
 }
 

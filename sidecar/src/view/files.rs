@@ -17,11 +17,12 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, type, content. Modules import one another by these names.
-pub(super) const FILES: [(&str, &str, &str); 7] = [
+pub(super) const FILES: [(&str, &str, &str); 8] = [
     ("/", HTML, include_str!("page.html")),
     ("/page.css", CSS, include_str!("page.css")),
     ("/page.js", SCRIPT, include_str!("page.js")),
     ("/detail.js", SCRIPT, include_str!("detail.js")),
+    ("/ladder.js", SCRIPT, include_str!("ladder.js")),
     ("/words.js", SCRIPT, include_str!("words.js")),
     ("/charts.js", SCRIPT, include_str!("charts.js")),
     ("/dom.js", SCRIPT, include_str!("dom.js")),

@@ -1,4 +1,5 @@
-// The session view: asks the sidecar again and again, and shows what it says. It knows no more than `/sessions`.
+// The session view: asks the sidecar again and again, and shows what it says. It knows no more than `/sessions` and the
+// messages of the session that is open.
 // Addresses are relative, so that the page works behind any proxy that keeps paths below it.
 
 import { drawCharts } from "./charts.js";
@@ -16,7 +17,7 @@ const TYPING_MS = 150;
 const THEMES = ["system", "light", "dark"];
 const FILTERS = { call_id: "filter-call-id", peer: "filter-peer", policy: "filter-policy", state: "filter-state" };
 
-const state = { offset: 0, total: 0, picked: null, detail: null, gone: false, token: "", asked: 0, timer: 0, lostAt: null, history: null };
+const state = { offset: 0, total: 0, picked: null, detail: null, messages: null, gone: false, token: "", asked: 0, timer: 0, lostAt: null, history: null };
 /** The sessions of the page that is shown, and their rows, by id. */
 const listed = new Map();
 const rows = new Map();
@@ -73,9 +74,11 @@ async function refreshDetail() {
   const id = state.picked;
   if (!id || state.gone) return;
   try {
-    const session = await json(`sessions/${encodeURIComponent(id)}`);
+    const path = `sessions/${encodeURIComponent(id)}`;
+    // A sidecar that remembers nothing of it, or an older one, still has the session.
+    const [session, messages] = await Promise.all([json(path), json(`${path}/messages`).catch(() => null)]);
     if (id !== state.picked) return;
-    state.detail = session;
+    Object.assign(state, { detail: session, messages });
   } catch (error) {
     if (error.status !== 404) throw error;
     if (id !== state.picked) return;
@@ -211,7 +214,7 @@ function showDetail() {
     morph(box, [detailHead(picked, state.gone ? "The sidecar does not know this session." : "")]);
     return;
   }
-  const parts = detailParts(session, Math.max(200, box.clientWidth - 28), state.gone);
+  const parts = detailParts(session, state.messages, Math.max(200, box.clientWidth - 28), state.gone);
   morph(box, [detailHead(session.call_id, `${session.id} · ${stateWords(session)}`), verbs(session), ...parts]);
 }
 
@@ -271,7 +274,7 @@ function useToken(event) {
 // Choosing
 
 function pick(id, { focus = false } = {}) {
-  if (state.picked !== id) Object.assign(state, { picked: id, detail: listed.get(id) ?? null, gone: false, acted: "" });
+  if (state.picked !== id) Object.assign(state, { picked: id, detail: listed.get(id) ?? null, messages: null, gone: false, acted: "" });
   byId("main").classList.add("open");
   byId("detail").hidden = false;
   showDetail();
@@ -283,7 +286,7 @@ function pick(id, { focus = false } = {}) {
 
 function unpick() {
   const row = rows.get(state.picked);
-  Object.assign(state, { picked: null, detail: null, gone: false, acted: "" });
+  Object.assign(state, { picked: null, detail: null, messages: null, gone: false, acted: "" });
   byId("main").classList.remove("open");
   byId("detail").hidden = true;
   byId("detail").replaceChildren();

@@ -1,5 +1,4 @@
-// What sessions, their ends and their events are in plain words, with the section to read. Section numbers without an
-// RFC are those of RFC 4028.
+// What sessions and what comes of them are in plain words. What happened is explained by the sidecar itself.
 
 import { duration } from "./dom.js";
 
@@ -8,132 +7,39 @@ const SIDES = { Local: "the application", Remote: "the remote side" };
 /** A side of the call. */
 export const side = (name) => SIDES[name] ?? name ?? "nobody";
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-const seconds = (number) => (number === undefined ? "?" : `${number} s`);
+const seconds = (number) => `${number} s`;
 
-const NOT_REFRESHED = {
-  UnknownSdp: "it takes a re-INVITE, and the session description in force is not known",
-  OpenOffer: "an offer is still open, and a re-INVITE would need one of its own",
-  BoundSdp: "it takes a re-INVITE, and the session description is bound to DTLS or ICE",
-  UpdateRefused: "the policy wants UPDATE, and the peer does not take it",
-  Unauthorized: "the peer wants credentials that the policy does not name, or refuses them",
-  CSeqSpace: "the CSeq numbers of this dialog are used up",
+// How an event reads: good, warn, bad, or as any other.
+const TONES = {
+  Rejected: "warn",
+  RejectionWithoutMinSe: "warn",
+  Malformed: "warn",
+  ShortInterval: "warn",
+  RefresherUnclear: "warn",
+  Established: "good",
+  Refreshed: "good",
+  TimerOff: "warn",
+  RefreshFailed: "warn",
+  Expired: "bad",
+  ByeSent: "bad",
+  LateRequest: "warn",
+  UnknownDialog: "warn",
+  LimitReached: "warn",
+  NotRefreshed: "warn",
+  ProbeFailed: "warn",
+  MediaChanged: "warn",
+  Challenged: "warn",
 };
 
-const ENDS = {
-  Bye: (event) => [`${capital(side(event.side))} hung up (BYE).`, "RFC 3261 §15"],
-  Expired: () => ["The session is over: nobody refreshed it in time.", "§10"],
-  Response: (event) => [`The session is over: a request was answered ${event.status}, which ends it.`, "RFC 5057 §5.1"],
-  Forgotten: () => ["Nothing was heard of it for so long that it is no longer tracked. Nothing was sent.", "§10"],
-  RefreshFailed: (event) => [
-    event.status === 408
-      ? "The session is over: a refresh of the sidecar got no answer (408)."
-      : `The session is over: a refresh of the sidecar was answered ${event.status}.`,
-    "§10, RFC 3261 §12.2.1.2",
-  ],
-  AppGone: () => ["The session is over: the application no longer has the call.", "RFC 3261 §12.2.1.2"],
-  Requested: () => ["The session was ended because somebody asked for it.", "RFC 3261 §15"],
-};
-
-// [what happened, where to read about it, tone]; the tone is good, warn, bad, or nothing.
-const EVENTS = {
-  Rejected: (e) => [
-    `422 to ${side(e.side)}: it asked for ${seconds(e.asked_s)}, the least allowed is ${seconds(e.min_se_s)} (Min-SE).`,
-    "§6, §8.1",
-    "warn",
-  ],
-  RejectionSeen: (e) => [`A 422 of somebody else went to ${side(e.side)}, with Min-SE ${seconds(e.min_se_s)}.`, "§6, §7.3"],
-  RejectionWithoutMinSe: (e) => [
-    `A 422 of somebody else without Min-SE went to ${side(e.side)}, which cannot know what to offer.`,
-    "§6",
-    "warn",
-  ],
-  Inserted: (e) => [`Session-Expires: ${e.interval_s} was put into a request of ${side(e.side)}, which had none.`, "§8.1"],
-  Lowered: (e) => [
-    `Session-Expires of ${side(e.side)} was lowered from ${seconds(e.asked_s)} to ${seconds(e.interval_s)}.`,
-    "§8.1",
-  ],
-  Raised: (e) => [
-    `Session-Expires of ${side(e.side)} was raised from ${seconds(e.asked_s)} to ${seconds(e.interval_s)}, since it does not know 422.`,
-    "§8.1",
-  ],
-  MinSeRaised: (e) => [`Min-SE of ${side(e.side)} was raised to ${seconds(e.min_se_s)}.`, "§8.1"],
-  RefresherChosen: (e) => [`The request named no refresher; ${side(e.refresher)} was named.`, "§7.1"],
-  Completed: (e) => [
-    `The 2xx to ${side(e.side)} had no Session-Expires; the sidecar added ${seconds(e.interval_s)}.`,
-    "§8.2",
-  ],
-  Malformed: (e) => [`${e.reason} of ${side(e.side)} cannot be read; it was left as it is.`, "§4, §5", "warn"],
-  ShortInterval: (e) => [`The 2xx has an interval of ${seconds(e.interval_s)}, below the policy's minimum.`, "§5", "warn"],
-  RefresherUnclear: (e) => [
-    `The 2xx names no refresher, or one that cannot be; ${side(e.refresher)} is taken for it.`,
-    "§7.2, §9",
-    "warn",
-  ],
-  Established: (e) => [
-    e.interval_s === undefined
-      ? "The call was answered (2xx). It has no session timer."
-      : `The call was answered (2xx): session interval ${seconds(e.interval_s)}, refreshed by ${side(e.refresher)}.`,
-    "§7.2, §9",
-    "good",
-  ],
-  Refreshed: (e) => [
-    `Refreshed by ${side(e.side)} with ${e.method}: ${seconds(e.interval_s)} more, next by ${side(e.refresher)}.`,
-    "§7.4, §10",
-    "good",
-  ],
-  TimerOff: (e) => [`A 2xx to ${side(e.side)} without Session-Expires turned the timer off.`, "§7.2", "warn"],
-  RefreshFailed: (e) => [`A refresh of ${side(e.side)} was answered ${e.status}; the timer runs on.`, "§7.4, §10", "warn"],
-  Expired: (e) => [
-    `No refresh came within the session interval of ${seconds(e.interval_s)}; ${side(e.refresher)} should have sent one.`,
-    "§10",
-    "bad",
-  ],
-  ByeSent: (e) => [`BYE sent to ${side(e.side)}.`, "§10, RFC 3326", "bad"],
-  ByeDone: (e) => [
-    e.reason === "TimedOut"
-      ? `The BYE to ${side(e.side)} got no answer within 32 s.`
-      : `${capital(side(e.side))} answered the BYE with ${e.status}.`,
-    "RFC 3261 §15.1",
-    e.reason === "TimedOut" ? "warn" : undefined,
-  ],
-  LateRequest: (e) => [`${e.method} of ${side(e.side)} came after the end and was answered 481.`, "RFC 3261 §12.2.2", "warn"],
-  Ended: (e) => [...(ENDS[e.reason]?.(e) ?? [`The session is over (${e.reason}).`, ""]), e.reason === "Bye" ? undefined : "bad"],
-  UnknownDialog: (e) => [`A request of ${side(e.side)} in a dialog that nobody here saw begin passed untouched.`, "RFC 3261 §12.2", "warn"],
-  LimitReached: (e) => [`A limit was reached (${e.reason}); what is beyond it goes on without a timer.`, "", "warn"],
-  ActsForApp: () => ["From here on the sidecar keeps the session timer in the application's place.", "§7, §9"],
-  Retried: (e) => [
-    `The 422 to the application's request was answered with another try, offering ${seconds(e.interval_s)}.`,
-    "§7.3",
-  ],
-  RefreshSent: (e) => [`The sidecar sent a refresh to ${side(e.side)} with ${e.method}.`, "§7.4"],
-  NotRefreshed: (e) => [
-    `The sidecar cannot refresh: ${NOT_REFRESHED[e.reason] ?? e.reason}.`,
-    "§7.4, RFC 3311 §5.1",
-    "warn",
-  ],
-  AnsweredForApp: (e) => [`${e.method} of ${side(e.side)} was answered 200 in the application's place.`, "§9"],
-  ProbeSent: () => ["The application was asked (OPTIONS) whether it still has the call.", "RFC 3261 §11"],
-  ProbeFailed: (e) => [
-    e.status === 408 ? "The application did not answer whether it still has the call." : `The application answered ${e.status} when asked for the call.`,
-    "RFC 3261 §12.2.1.2",
-    "warn",
-  ],
-  Glare: (e) => [`${e.method} of ${side(e.side)} met one of the sidecar's and was answered 491.`, "RFC 3261 §14.2"],
-  MediaChanged: () => ["The answer to a refresh of the sidecar describes other media than the application knows.", "RFC 3264 §8", "warn"],
-  Challenged: (e) => [`A refresh of the sidecar was challenged with ${e.status}.`, "RFC 3261 §22", "warn"],
-};
-
-/** An event in words: `{ text, section, tone }`. One that this page does not know is shown as it came. */
-export function eventWords(event) {
-  const words = EVENTS[event.kind];
-  if (!words) return { text: JSON.stringify(event), section: "" };
-  const [text, section, tone] = words(event);
-  return { text: event.observed ? `Observed only, not done: ${text}` : text, section: full(section), tone };
+/** The tone of an event. */
+export function tone({ kind, reason }) {
+  if (kind === "Ended") return reason === "Bye" ? undefined : "bad";
+  if (kind === "ByeDone") return reason === "TimedOut" ? "warn" : undefined;
+  return TONES[kind];
 }
 
-/** `§10` as `RFC 4028 §10`. */
-const full = (section) => (section.startsWith("§") ? `RFC 4028 ${section}` : section);
+/** An event as the sidecar explains it: `{ text, section, tone }`. */
+export const eventWords = (event) => ({ text: event.text ?? event.kind, section: event.rfc ?? "", tone: tone(event) });
 
 /** The beginning of a session. */
 export const inviteWords = (session) => ({

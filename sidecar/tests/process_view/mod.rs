@@ -65,7 +65,7 @@ async fn the_page_and_all_it_loads_come_from_the_sidecar_with_a_strict_policy() 
             }
         }
     }
-    assert_eq!(seen.len(), 7, "{seen:?}");
+    assert_eq!(seen.len(), 8, "{seen:?}");
     sidecar.stop().await;
 }
 
