@@ -161,8 +161,10 @@ impl<K: Clone + Eq + Hash> Inner<K> {
                 }
             }
             Outcome::Retry => {
-                let backoff = FIRST_BACKOFF * 2_u32.saturating_pow(failures.min(16));
-                self.insert(key, now + backoff.min(MAX_BACKOFF), failures.saturating_add(1));
+                let backoff = (FIRST_BACKOFF * 2_u32.saturating_pow(failures.min(16))).min(MAX_BACKOFF);
+                // Who asks anew has reason to, but not to undo the pause between failures.
+                let wish = again_at.map_or(now + backoff, |at| at.max(now + FIRST_BACKOFF));
+                self.insert(key, wish.min(now + backoff), failures.saturating_add(1));
             }
             Outcome::After(delay) => {
                 let at = now + delay;
@@ -273,6 +275,29 @@ mod tests {
         assert_eq!(next(&queue).await, None);
         advance(FIRST_BACKOFF).await;
         assert_eq!(next(&queue).await, Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_for_while_it_fails_does_not_wait_for_the_whole_backoff() {
+        let queue = Queue::default();
+        queue.add("a");
+        for _ in 0..10 {
+            assert_eq!(queue.next().await.key, "a");
+            queue.done("a", Outcome::Retry);
+        }
+        assert_eq!(queue.next().await.key, "a");
+        for wish in [Duration::from_secs(3), Duration::from_secs(60)] {
+            queue.add_after("a", wish);
+            queue.done("a", Outcome::Retry);
+            let before = Instant::now();
+            assert_eq!(queue.next().await.key, "a");
+            assert_eq!(before.elapsed(), wish.min(MAX_BACKOFF));
+        }
+        queue.add("a");
+        queue.done("a", Outcome::Retry);
+        let before = Instant::now();
+        assert_eq!(queue.next().await.key, "a");
+        assert_eq!(before.elapsed(), FIRST_BACKOFF, "at once would be in a loop while it is added in one");
     }
 
     #[tokio::test(start_paused = true)]
