@@ -5,6 +5,7 @@
 //!
 //! It must not know what the index makes of objects.
 
+mod backoff;
 mod bare_pods;
 mod objects;
 mod pulse;
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SidecarConfigObject};
 use tokio::task::JoinSet;
 
+use self::backoff::WatchBackoff;
 use self::objects::{SlimPod, SlimWorkload, pod_facts, readable, workload_facts};
 pub use self::pulse::{Pulse, PulseLayer};
 use crate::{
@@ -197,7 +199,7 @@ impl Watcher {
     {
         let mut known = HashSet::new();
         let mut listed = HashSet::new();
-        let mut stream = pin!(stream.default_backoff());
+        let mut stream = pin!(stream.backoff(WatchBackoff::default()));
         loop {
             let event = match stream.try_next().await {
                 Ok(Some(event)) => event,
