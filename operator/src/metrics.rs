@@ -200,6 +200,8 @@ impl Metrics {
         let sizes = state.look(|index| index.sizes());
         for (kind, size) in [
             ("sessionpolicies", sizes.policies),
+            ("sessionpolicies-invalid", sizes.invalid_policies),
+            ("sessionpolicies-conflicted", sizes.conflicted_policies),
             ("workloads", sizes.workloads),
             ("pods", sizes.pods),
             ("pods-answering", sizes.acked),

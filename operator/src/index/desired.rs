@@ -1,4 +1,4 @@
-//! What should be, against what is: the annotation of a pod, the SidecarConfig of a workload.
+//! What should be, against what is: the annotation of a pod, the SidecarConfig of a workload or a policy.
 
 use std::sync::Arc;
 
@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, to_annotation};
 
 use super::{
-    facts::{CONFIG_FOR, CONFIG_FOR_WORKLOAD, Fingerprint, Labels, Owner, PodFacts, WorkloadRef, wants_sidecar},
+    facts::{
+        CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Fingerprint, Labels, Owner, PodFacts, WorkloadRef,
+        wants_sidecar,
+    },
     namespace::{Choice, Namespace, Workload},
 };
 
@@ -41,7 +44,7 @@ impl Namespace {
         // A pod that never had a config observes by itself; one that had keeps its last good one until it is told.
         let config =
             self.config_of(&pod.choice, config_name).or_else(|| annotation.is_some().then(|| observe.clone()))?;
-        let fingerprint = Fingerprint::of_config(config_name, &config);
+        let fingerprint = Fingerprint::of_config(&config);
         let patch = || PodPatch { uid: uid.clone(), annotation: to_annotation(config_name, &config), fingerprint };
         (*annotation != Some(fingerprint)).then(patch)
     }
@@ -64,17 +67,16 @@ impl Namespace {
             return None;
         }
         let observed = self.configs.get(name);
-        let Some((owner, config)) = self.workloads.get(name).and_then(|workload| self.desired_config(name, workload))
-        else {
+        let desired = match self.policy_of_config(name) {
+            Some((policy_name, policy)) => self.policy_object(policy_name, policy),
+            None => self.workloads.get(name).and_then(|workload| self.workload_object(name, workload)),
+        };
+        let Some(desired) = desired else {
             let observed = observed.filter(|observed| is_ours(observed))?;
             return Some(ConfigChange::Delete { uid: observed.metadata.uid.clone().unwrap_or_default() });
         };
-        let text = to_annotation(name, &config);
-        let same = observed.is_some_and(|observed| {
-            let annotation = observed.metadata.annotations.as_ref().and_then(|all| all.get(CONFIG_ANNOTATION));
-            is_ours(observed) && observed.spec == *config && annotation == Some(&text) && belongs_to(observed, owner)
-        });
-        (!same).then(|| ConfigChange::Apply(Box::new(self.object(name, owner, &config, text))))
+        let same = observed.is_some_and(|observed| is_as(observed, &desired));
+        (!same).then(|| ConfigChange::Apply(Box::new(desired)))
     }
 
     /// What a pod obeys that has these policies.
@@ -100,11 +102,12 @@ impl Namespace {
         Some((workload.owner()?, self.config_of(&workload.choice, name)?))
     }
 
-    /// Its annotation is what the admission policy gives pods that are made while the operator is away: the text as it
-    /// is, since no admission policy can write it from the spec.
-    fn object(&self, name: &str, owner: &Owner, config: &SidecarConfig, text: String) -> SidecarConfigObject {
+    /// With the text that its pods carry, which no admission policy could write from the spec.
+    fn workload_object(&self, name: &str, workload: &Workload) -> Option<SidecarConfigObject> {
+        let (owner, config) = self.desired_config(name, workload)?;
         let label = (CONFIG_FOR.to_owned(), CONFIG_FOR_WORKLOAD.to_owned());
-        let mut object = SidecarConfigObject::new(name, config.clone());
+        let text = to_annotation(name, &config);
+        let mut object = SidecarConfigObject::new(name, (*config).clone());
         object.metadata = ObjectMeta {
             namespace: Some(self.name.clone()),
             labels: Some([label].into()),
@@ -112,15 +115,27 @@ impl Namespace {
             owner_references: Some(vec![owner.reference()]),
             ..object.metadata
         };
-        object
+        Some(object)
     }
 }
 
 fn is_ours(config: &SidecarConfigObject) -> bool {
     let label = config.metadata.labels.as_ref().and_then(|labels| labels.get(CONFIG_FOR));
-    label.is_some_and(|value| value == CONFIG_FOR_WORKLOAD)
+    label.is_some_and(|value| [CONFIG_FOR_WORKLOAD, CONFIG_FOR_SELECTOR].contains(&value.as_str()))
 }
 
-fn belongs_to(config: &SidecarConfigObject, owner: &Owner) -> bool {
-    config.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
+/// Whether everything that is desired is there; others may have added to it.
+fn is_as(observed: &SidecarConfigObject, desired: &SidecarConfigObject) -> bool {
+    let holds = |observed: &Option<Labels>, desired: &Option<Labels>| {
+        let observed = |key: &String| observed.as_ref().and_then(|all| all.get(key));
+        desired.iter().flatten().all(|(key, value)| observed(key) == Some(value))
+    };
+    let owners = |object: &SidecarConfigObject| -> Vec<String> {
+        object.metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect()
+    };
+    let (old, new) = (&observed.metadata, &desired.metadata);
+    holds(&old.labels, &new.labels)
+        && holds(&old.annotations, &new.annotations)
+        && owners(desired).iter().all(|uid| owners(observed).contains(uid))
+        && observed.spec == desired.spec
 }

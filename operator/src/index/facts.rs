@@ -18,10 +18,13 @@ use crate::inject::{NamespaceFacts, names};
 
 /// Annotation on a namespace or a SessionPolicy: `true` leaves configs as they are.
 pub const PAUSED: &str = "sipwarden.dev/paused";
-/// Label on SidecarConfigs of the operator: [`CONFIG_FOR_WORKLOAD`]. Others are never deleted.
+/// Label on SidecarConfigs of the operator: [`CONFIG_FOR_WORKLOAD`] or [`CONFIG_FOR_SELECTOR`]. Others are never deleted.
 pub const CONFIG_FOR: &str = "sipwarden.dev/config-for";
-/// Its value.
+/// Its value on what the pods of one workload obey.
 pub const CONFIG_FOR_WORKLOAD: &str = "workload";
+/// Its value on what the pods obey that one policy is in force for, whatever workload they are of: what the admission
+/// policy gives to pods that are made while the operator is away.
+pub const CONFIG_FOR_SELECTOR: &str = "selector";
 
 /// The longest name that Kubernetes gives objects.
 const MAX_OBJECT_NAME: usize = 253;
@@ -97,8 +100,8 @@ pub struct PodFacts {
     pub terminating: bool,
 }
 
-/// Stands for the identity of a config: its name, policy, generation and hash. Not to be stored: another build may
-/// compute another one.
+/// Stands for the identity of a config: its policy, generation and hash. Not to be stored: another build may compute
+/// another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
@@ -106,14 +109,7 @@ pub struct Fingerprint(u64);
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Annotation {
-    metadata: AnnotationName,
     spec: AnnotationSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AnnotationName {
-    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -203,18 +199,18 @@ impl WorkloadRef {
 impl Fingerprint {
     /// Of the config in the text of an annotation. What is none has that of no config.
     pub fn of_annotation(text: &str) -> Self {
-        let Annotation { metadata, spec } = serde_json::from_str(text).unwrap_or_default();
-        Self::of(&metadata.name, &spec.policy, spec.generation, &spec.hash)
+        let Annotation { spec } = serde_json::from_str(text).unwrap_or_default();
+        Self::of(&spec.policy, spec.generation, &spec.hash)
     }
 
-    /// Of this config of the workload `name`.
-    pub fn of_config(name: &str, config: &SidecarConfig) -> Self {
-        Self::of(name, &config.policy, config.generation, &config.hash)
+    /// Of this config, whichever SidecarConfig it is in: of a workload or of a policy.
+    pub fn of_config(config: &SidecarConfig) -> Self {
+        Self::of(&config.policy, config.generation, &config.hash)
     }
 
-    fn of(name: &str, policy: &str, generation: i64, hash: &str) -> Self {
+    fn of(policy: &str, generation: i64, hash: &str) -> Self {
         let mut hasher = DefaultHasher::new();
-        (name, policy, generation, hash).hash(&mut hasher);
+        (policy, generation, hash).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -233,7 +229,7 @@ pub(super) fn wants_sidecar(labels: &Labels, namespace: &NamespaceFacts) -> bool
     }
 }
 
-fn config_name(kind: &str, name: &str) -> String {
+pub(super) fn config_name(kind: &str, name: &str) -> String {
     let whole = format!("{}-{name}", kind.to_ascii_lowercase());
     if whole.len() <= MAX_OBJECT_NAME {
         return whole;

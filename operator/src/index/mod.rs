@@ -18,6 +18,7 @@ mod desired;
 mod facts;
 mod namespace;
 mod policy;
+mod selecting;
 mod status;
 
 use std::{
@@ -36,8 +37,8 @@ pub use self::{
     changes::Changes,
     desired::{ConfigChange, PodPatch},
     facts::{
-        CONFIG_FOR, CONFIG_FOR_WORKLOAD, Fingerprint, Key, Labels, NamespaceState, Owner, PAUSED, PodFacts,
-        WorkloadFacts, WorkloadRef,
+        CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Fingerprint, Key, Labels, NamespaceState, Owner, PAUSED,
+        PodFacts, WorkloadFacts, WorkloadRef,
     },
 };
 use self::{cluster::Cluster, namespace::Namespace};
@@ -83,6 +84,10 @@ pub struct AckTarget {
 pub struct Sizes {
     /// SessionPolicies.
     pub policies: usize,
+    /// Of these, those whose status says `Invalid`.
+    pub invalid_policies: usize,
+    /// Of these, those whose status says `Conflicted`.
+    pub conflicted_policies: usize,
     /// Workloads.
     pub workloads: usize,
     /// Pods with a sidecar.
@@ -320,7 +325,13 @@ impl Index {
         let bare =
             |namespace: &Namespace| namespace.bare_pods.values().filter(|pod| namespace.lacks_sidecar(pod)).count();
         let acked = |namespace: &Namespace| namespace.pods.values().filter(|pod| pod.ack.is_some()).count();
+        let told = |reason: &str| {
+            let policies = managed().flat_map(|namespace| namespace.policies.values());
+            policies.filter(|policy| policy.is_told(reason)).count()
+        };
         Sizes {
+            invalid_policies: told("Invalid"),
+            conflicted_policies: told("Conflicted"),
             policies: managed().map(|namespace| namespace.policies.len()).sum(),
             workloads: managed().map(|namespace| namespace.workloads.len()).sum(),
             pods: managed().map(|namespace| namespace.pods.len()).sum(),

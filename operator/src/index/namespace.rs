@@ -13,7 +13,7 @@ use super::{
     Ack,
     changes::Changes,
     facts::{Fingerprint, Key, Labels, NamespaceState, Owner, PodFacts, WorkloadFacts, WorkloadRef, wants_sidecar},
-    policy::Policy,
+    policy::{Policy, policy_config_name},
 };
 use crate::inject::{NamespaceFacts, names};
 
@@ -29,7 +29,7 @@ pub(super) struct Namespace {
     bounds: Vec<ClusterSessionPolicy>,
     pub(super) policies: BTreeMap<Arc<str>, Policy>,
     /// Names of the policies, the one that counts first in front.
-    order: Vec<Arc<str>>,
+    pub(super) order: Vec<Arc<str>>,
     pub(super) workloads: BTreeMap<String, Workload>,
     /// Those with a sidecar.
     pub(super) pods: BTreeMap<String, Pod>,
@@ -117,6 +117,7 @@ impl Namespace {
         }
         for name in rebound {
             changes.policies.insert(Key::new(&self.name, &*name));
+            changes.configs.insert(self.policy_config_key(&name));
             self.rejudge_for(&name, changes);
         }
     }
@@ -128,19 +129,23 @@ impl Namespace {
             known.status = policy.status.unwrap_or_default();
             return;
         }
+        let footprint = self.footprint(&name);
         let before = self.policies.remove(&name);
         changes.clusters.extend(before.iter().flat_map(Policy::clamping));
         let policy = Policy::new(policy, unreadable, before, &self.bounds);
         changes.clusters.extend(policy.clamping());
         self.policies.insert(name.clone(), policy);
         self.sort();
+        self.mark_selecting(&name, &footprint, changes);
         self.rejudge_for(&name, changes);
     }
 
     pub(super) fn remove_policy(&mut self, name: &str, changes: &mut Changes) {
+        let footprint = self.footprint(name);
         let before = self.policies.remove(name);
         changes.clusters.extend(before.iter().flat_map(Policy::clamping));
         self.sort();
+        self.mark_selecting(name, &footprint, changes);
         self.rejudge_for(name, changes);
         changes.policies.remove(&Key::new(&self.name, name));
     }
@@ -240,13 +245,14 @@ impl Namespace {
         let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.ack != ack) else { return };
         let policy = pod.choice.winner.as_ref().map(|winner| Key::new(&self.name, &**winner));
         let config = Key::new(&self.name, &pod.facts.workload.config_name);
+        let of_policy = pod.choice.winner.as_ref().map(|winner| Key::new(&self.name, policy_config_name(winner)));
         let told = |ack: &Option<Ack>| ack.as_ref().map(|ack| (ack.hash.clone(), ack.error.clone()));
         if told(&pod.ack) == told(&ack) {
             changes.sessions.extend(policy);
-            changes.config_sessions.insert(config);
+            changes.config_sessions.extend(of_policy.into_iter().chain([config]));
         } else {
             changes.policies.extend(policy);
-            changes.config_statuses.insert(config);
+            changes.config_statuses.extend(of_policy.into_iter().chain([config]));
         }
         pod.ack = ack;
     }
@@ -320,6 +326,7 @@ impl Namespace {
         let key = |name: &str| Key::new(&self.name, name);
         changes.policies.extend(self.policies.keys().map(|name| key(name)));
         changes.configs.extend(self.configs.keys().map(|name| key(name)));
+        self.mark_all_selecting(changes);
         changes.config_statuses.extend(self.configs.keys().map(|name| key(name)));
         changes.acks.extend(self.pods.iter().filter(|(_, pod)| pod.facts.ip.is_some()).map(|(name, _)| key(name)));
         self.rejudge_where(|_, _, _| true, changes);
@@ -393,7 +400,14 @@ impl Namespace {
     fn config_changed(&mut self, name: &str, policy_changed: bool, changes: &mut Changes) {
         changes.configs.insert(Key::new(&self.name, name));
         changes.config_statuses.insert(Key::new(&self.name, name));
-        if policy_changed && self.policies.values().any(|policy| policy.in_force.is_none()) {
+        if !self.policies.values().any(|policy| policy.in_force.is_none()) {
+            return;
+        }
+        if self.policy_of_config(name).is_some() {
+            // Others have to name the selector that it holds.
+            self.mark_all_selecting(changes);
+        }
+        if policy_changed {
             self.rejudge_where(|_, _, (_, config_name)| config_name == name, changes);
         }
     }
@@ -415,6 +429,7 @@ impl Namespace {
 
     fn mark_policies(&self, choice: &Choice, changes: &mut Changes) {
         changes.policies.extend(choice.names().map(|name| Key::new(&self.name, &**name)));
+        changes.config_statuses.extend(choice.winner.iter().map(|winner| self.policy_config_key(winner)));
     }
 
     fn mark_bare(&self, name: &str, changes: &mut Changes) {

@@ -8,7 +8,16 @@ use sipwarden_crds::{
 };
 use tracing::info_span;
 
-use super::facts::{Labels, is_paused};
+use super::facts::{Labels, Owner, config_name, is_paused};
+use crate::inject::selector_block;
+
+/// The kind of policies, which their own SidecarConfigs are named by.
+const POLICY_KIND: &str = "SessionPolicy";
+
+/// The name of the SidecarConfig for the pods of a policy.
+pub(super) fn policy_config_name(policy: &str) -> String {
+    config_name(POLICY_KIND, policy)
+}
 
 /// A policy, valid or not.
 pub(super) struct Policy {
@@ -26,6 +35,8 @@ pub(super) struct Policy {
 pub(super) struct InForce {
     policy: Arc<SessionPolicy>,
     selector: Selector,
+    /// The same for CEL.
+    pub(super) block: String,
     compiled: SidecarConfig,
     /// Within the bounds of the cluster.
     pub(super) config: Arc<SidecarConfig>,
@@ -66,6 +77,11 @@ impl Policy {
             && self.observed.spec == policy.spec
     }
 
+    /// Whether its stored status gives this reason for being accepted or not.
+    pub(super) fn is_told(&self, reason: &str) -> bool {
+        self.status.conditions.iter().any(|condition| condition.type_ == "Accepted" && condition.reason == reason)
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         is_paused(&self.observed.metadata)
     }
@@ -73,6 +89,11 @@ impl Policy {
     /// The same as [`precedence`] of what is in force.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
         precedence(self.ranked(), other.ranked())
+    }
+
+    /// What its own SidecarConfig belongs to.
+    pub(super) fn owner(&self) -> Owner {
+        Owner::of(sipwarden_crds::API_VERSION, POLICY_KIND, &self.observed.metadata)
     }
 
     pub(super) fn priority(&self) -> i32 {
@@ -120,7 +141,8 @@ impl InForce {
         bounds: &[ClusterSessionPolicy],
     ) -> Self {
         let (config, clamps) = bound(&compiled, bounds);
-        Self { policy, selector, compiled, config: Arc::new(config), clamps }
+        let block = selector_block(policy.spec.pod_selector.as_ref());
+        Self { policy, selector, block, compiled, config: Arc::new(config), clamps }
     }
 }
 

@@ -40,10 +40,12 @@ impl Namespace {
     pub(super) fn policy_status(&self, name: &str, now: &Time) -> Option<SessionPolicyStatus> {
         let policy = self.policies.get(name).filter(|_| self.managed)?;
         let tally = self.tally(name, policy);
-        let judgement = Judgement {
-            acceptance: self.acceptance(name, policy, &tally),
-            programming: self.programming(policy, &tally),
-        };
+        let mut programming = self.programming(policy, &tally);
+        if self.is_beyond_selectors(policy) {
+            programming.1 += "; its podSelector and those of stronger policies are too long for the admission policy, so pods made \
+                              while no operator runs observe until one does";
+        }
+        let judgement = Judgement { acceptance: self.acceptance(name, policy, &tally), programming };
         let generation = policy.observed.metadata.generation.unwrap_or_default();
         let clamps = policy.in_force.iter().flat_map(|in_force| &in_force.clamps);
         Some(SessionPolicyStatus {
@@ -64,8 +66,16 @@ impl Namespace {
     /// None if there is no such SidecarConfig.
     pub(super) fn config_status(&self, name: &str) -> Option<SidecarConfigStatus> {
         let config = self.configs.get(name).filter(|_| self.managed)?;
-        let pods = self.workloads.get(name).into_iter().flat_map(|workload| &workload.pods);
-        let pods: Vec<&Pod> = pods.filter_map(|pod| self.pods.get(pod)).filter(|pod| !pod.facts.terminating).collect();
+        let pods: Vec<&Pod> = match self.policy_of_config(name) {
+            Some((policy, _)) => {
+                self.pods.values().filter(|pod| pod.choice.winner.as_deref() == Some(policy)).collect()
+            }
+            None => {
+                let of_workload = self.workloads.get(name).into_iter().flat_map(|workload| &workload.pods);
+                of_workload.filter_map(|pod| self.pods.get(pod)).collect()
+            }
+        };
+        let pods: Vec<&Pod> = pods.into_iter().filter(|pod| !pod.facts.terminating).collect();
         let acks = || pods.iter().filter_map(|pod| pod.ack.as_ref());
         Some(SidecarConfigStatus {
             observed_generation: config.metadata.generation.unwrap_or_default(),
@@ -113,7 +123,7 @@ impl Namespace {
         let Some(config) = self.config_of(&pod.choice, config_name) else {
             return Progress { in_step: false, settled: false };
         };
-        let delivered = pod.facts.annotation == Some(Fingerprint::of_config(config_name, &config));
+        let delivered = pod.facts.annotation == Some(Fingerprint::of_config(&config));
         let told = pod.ack.as_ref().map(|ack| ack.error.is_none() && ack.hash.as_ref() == Some(&config.hash));
         Progress { in_step: told == Some(true), settled: delivered && told != Some(false) }
     }

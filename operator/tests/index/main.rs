@@ -1,6 +1,7 @@
 //! The index, judged by what a cluster would look like.
 
 mod properties;
+mod selecting;
 mod world;
 
 use sipwarden_crds::Mode;
@@ -27,13 +28,13 @@ fn a_policy_reaches_its_pods_and_its_workload() {
     assert_eq!(world.obeyed("voice", "pbx-2"), "carrier");
     assert!(world.config_of("voice", "web-1").is_none(), "a pod that no policy selects is left alone");
     let names: Vec<_> = world.configs.keys().map(|key| key.name.as_str()).collect();
-    assert_eq!(names, ["deployment-pbx"]);
+    assert_eq!(names, ["deployment-pbx", "sessionpolicy-carrier"]);
     let config = world.configs.values().next().unwrap();
     assert_eq!(config.spec, world.config_of("voice", "pbx-1").unwrap());
     assert_eq!(config.metadata.owner_references.as_ref().unwrap()[0].uid, "uid-pbx");
     let text = &config.metadata.annotations.as_ref().unwrap()["sipwarden.dev/config"];
     assert_eq!(*text, world.annotations[&Key::new("voice", "pbx-1")], "what admission gives is what is written later");
-    assert_eq!(world.writes, 3);
+    assert_eq!(world.writes, 4);
 }
 
 #[test]
@@ -121,6 +122,9 @@ fn an_invalid_policy_keeps_what_it_last_said_and_harms_no_other() {
     assert_eq!(world.condition("voice", "new", "Programmed"), "False Pending");
     assert_eq!(world.condition("voice", "web", "Ready"), "True Ready");
     assert_eq!(world.status("voice", "carrier").observed_generation, 2);
+    assert_eq!(world.index.sizes().invalid_policies, 0, "what is counted is what was told");
+    world.index.told(&Key::new("voice", "carrier"), world.status("voice", "carrier"));
+    assert_eq!((world.index.sizes().invalid_policies, world.index.sizes().conflicted_policies), (1, 0));
 
     world.pod("voice", "pbx-3", pod("pbx-3", "pbx", "pbx"));
     world.settle();
@@ -331,7 +335,11 @@ fn sessions_alone_are_no_hurry() {
     let second = world.index.take_changes();
     assert_eq!((first.policies.len(), first.sessions.len()), (1, 0));
     assert_eq!((second.policies.len(), second.sessions.len()), (0, 1));
-    assert_eq!((second.config_statuses.len(), second.config_sessions.len()), (0, 1));
+    assert_eq!(
+        (second.config_statuses.len(), second.config_sessions.len()),
+        (0, 2),
+        "of the workload and of the policy"
+    );
 }
 
 #[test]
@@ -446,7 +454,7 @@ fn among_many_objects_an_event_touches_only_what_it_is_about() {
         }
     }
     world.settle();
-    assert_eq!(world.writes, 100 * (4 + 2));
+    assert_eq!(world.writes, 100 * (4 + 2 + 2));
     world.index.take_changes();
 
     world.pod("n7", "a-3", pod("a-3", "a", "a"));
@@ -458,6 +466,6 @@ fn among_many_objects_an_event_touches_only_what_it_is_about() {
     world.policy(with_interval(policy("n8", "b", "b"), 900));
     let changes = world.index.take_changes();
     assert_eq!(changes.pods, [Key::new("n8", "b-1"), Key::new("n8", "b-2")].into());
-    assert_eq!(changes.configs, [Key::new("n8", "deployment-b")].into());
+    assert_eq!(changes.configs, [Key::new("n8", "deployment-b"), Key::new("n8", "sessionpolicy-b")].into());
     assert_eq!(changes.policies, [Key::new("n8", "b")].into());
 }

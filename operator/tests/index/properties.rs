@@ -12,7 +12,7 @@ const NAMESPACES: [&str; 2] = ["n", "m"];
 
 /// Something that happens to a cluster. Small numbers, so that things meet.
 #[derive(Clone, Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Namespace { namespace: usize, opted_in: bool, paused: bool },
     Policy { namespace: usize, name: usize, app: usize, priority: i32, interval: u32, valid: bool, paused: bool },
     PolicyGone { namespace: usize, name: usize },
@@ -30,7 +30,7 @@ enum Happening {
 type Event = Box<dyn Fn(&mut Index)>;
 
 /// With `faults` policies may be invalid or paused.
-fn happening(faults: bool) -> impl Strategy<Value = Happening> {
+pub(crate) fn happening(faults: bool) -> impl Strategy<Value = Happening> {
     let namespace = 0..NAMESPACES.len();
     let app = 0..APPS.len();
     let fault = move || if faults { prop::bool::weighted(0.2).boxed() } else { Just(false).boxed() };
@@ -58,7 +58,7 @@ fn happening(faults: bool) -> impl Strategy<Value = Happening> {
 }
 
 impl World {
-    fn happen(&mut self, happening: &Happening) {
+    pub(crate) fn happen(&mut self, happening: &Happening) {
         match *happening {
             Happening::Namespace { namespace, opted_in: yes, paused } => {
                 let state = if yes { opted_in() } else { NamespaceState::default() };

@@ -19,7 +19,9 @@ use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 use sipwarden_cluster::{Cluster, wait::eventually};
 use sipwarden_crds::{SessionPolicy, compile, to_annotation};
-use sipwarden_operator::inject::{NamespaceFacts, Settings, inject, names, selectors_text};
+use sipwarden_operator::inject::{
+    MAX_SELECTORS_TEXT, NamespaceFacts, Settings, inject, names, selector_block, selectors_text,
+};
 
 const INJECTOR: &str = include_str!("../../../operator/src/inject/policy/injector.yaml");
 const CONFIG: &str = include_str!("../../../operator/src/inject/policy/config.yaml");
@@ -430,7 +432,15 @@ fn the_policy_takes_the_config_of_the_one_session_policy_in_force() {
         let object = sidecar_config(NAMESPACE, &format!("sessionpolicy-{i}"), &text, &json!({}));
         let mut object: Value = serde_json::from_str(&object).unwrap();
         object["metadata"]["labels"]["sipwarden.dev/config-for"] = json!("selector");
-        let selectors = selectors_text(Some(own), policies[..i].iter().map(Some));
+        let stronger: Vec<String> = policies[..i].iter().map(|stronger| selector_block(Some(stronger))).collect();
+        let mut selectors = selectors_text(&selector_block(Some(own)), stronger.iter().map(String::as_str));
+        if i + 1 == policies.len() {
+            // As long as it may be, with requirements that each pod meets and CEL has to look at.
+            let line = format!("\nNotIn app {}", ["x".repeat(63), "y".repeat(63), "z".repeat(63)].join(" "));
+            let first = selectors.find("\n\n").expect("it has stronger ones");
+            let lines = line.repeat((MAX_SELECTORS_TEXT - selectors.len()) / line.len());
+            selectors.insert_str(first, lines.trim_start_matches('\n'));
+        }
         object["metadata"]["annotations"][names::POD_SELECTORS] = json!(selectors);
         cluster().apply(&object.to_string()).unwrap();
     }

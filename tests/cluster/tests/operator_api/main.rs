@@ -84,6 +84,41 @@ async fn a_pod_that_comes_later_is_given_its_config() {
     assert!(took < SOON, "{took:?}");
 }
 
+/// For the admission policy, while no operator is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_policy_has_a_config_for_pods_that_nobody_knows_yet() {
+    let site = site("selecting").await;
+    site.deployment("pbx", 2).await;
+    site.policy("rest", json!({})).await;
+    site.policy("carrier", json!({ "podSelector": { "matchLabels": { "app": "pbx" } }, "priority": 1 })).await;
+    let selectors = async |name: &str| {
+        let annotations = site.sidecar_config(name).await?.metadata.annotations?;
+        annotations.get(names::POD_SELECTORS).cloned()
+    };
+    let rest = async || selectors("sessionpolicy-rest").await;
+    eventually("both", || async { rest().await.as_deref() == Some("\n\nIn app pbx") }).await;
+    eventually("its own", || async { selectors("sessionpolicy-carrier").await.is_some() }).await;
+    let config = site.sidecar_config("sessionpolicy-carrier").await.unwrap();
+    assert_eq!(config.metadata.annotations.as_ref().unwrap()[names::POD_SELECTORS], "In app pbx");
+    let owner = &config.metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("SessionPolicy", "carrier"));
+    eventually("the pods' own", || async { site.config("pbx-0").await.as_ref() == Some(&config.spec) }).await;
+    eventually("counts", || async {
+        let config = site.sidecar_config("sessionpolicy-carrier").await.unwrap();
+        config.status.is_some_and(|status| status.pods == 2)
+    })
+    .await;
+    let printed = cluster().kubectl(&["get", "sidecarconfigs", "--namespace", &site.namespace]).unwrap();
+    let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(rows[0], ["NAME", "FOR", "POLICY"]);
+    assert!(rows.contains(&vec!["sessionpolicy-carrier", "selector", "carrier"]), "{printed}");
+    assert!(rows.contains(&vec!["deployment-pbx", "workload", "carrier"]), "{printed}");
+
+    site.delete_policy("carrier").await;
+    eventually("none", || async { site.sidecar_config("sessionpolicy-carrier").await.is_none() }).await;
+    eventually("all pods", || async { rest().await.as_deref() == Some("") }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_policies_the_higher_priority_is_obeyed_and_an_equal_one_conflicts() {
     let site = site("conflict").await;

@@ -1,0 +1,136 @@
+//! The SidecarConfig of each policy, for the pods it is in force for: what the admission policy gives to pods that are
+//! made while the operator is away, of workloads that nobody knew before.
+//!
+//! CEL cannot tell which of several policies is in force, so each names the selectors of the stronger ones that could
+//! select the same pods, and a pod is its only if none of those does.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfigObject, to_annotation};
+
+use super::{
+    changes::Changes,
+    facts::{CONFIG_FOR, CONFIG_FOR_SELECTOR, Key},
+    namespace::Namespace,
+    policy::{Policy, policy_config_name},
+};
+use crate::inject::{MAX_SELECTORS_TEXT, are_disjoint, names, selector_blocks, selectors_text};
+
+/// What other policies have to know of one. While it differs, their SidecarConfigs may.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Footprint {
+    block: Option<String>,
+    /// Its place among the policies of the namespace.
+    place: Option<usize>,
+    /// Whether that place is the one it has for others.
+    is_ranked: bool,
+}
+
+impl Namespace {
+    /// The policy that this SidecarConfig is for; none if it is a workload's.
+    pub(super) fn policy_of_config(&self, config_name: &str) -> Option<(&str, &Policy)> {
+        let short = config_name.strip_prefix("sessionpolicy-")?;
+        let found = self.policies.get_key_value(short);
+        // A name that was too long was cut.
+        let found = found.or_else(|| self.policies.iter().find(|(name, _)| policy_config_name(name) == config_name));
+        found.map(|(name, policy)| (&**name, policy))
+    }
+
+    /// What the SidecarConfig of a policy has to be; none if there must be none.
+    pub(super) fn policy_object(&self, name: &str, policy: &Policy) -> Option<SidecarConfigObject> {
+        let config_name = policy_config_name(name);
+        // One that was not fit to be obeyed since the process started is known only by what it was made to before.
+        let Some(in_force) = &policy.in_force else { return self.configs.get(&config_name).cloned() };
+        let selectors = self.selectors_of(name, policy)?;
+        let mut object = SidecarConfigObject::new(&config_name, (*in_force.config).clone());
+        let annotations = [
+            (CONFIG_ANNOTATION.to_owned(), to_annotation(&config_name, &in_force.config)),
+            (names::POD_SELECTORS.to_owned(), selectors),
+        ];
+        object.metadata = ObjectMeta {
+            namespace: Some(self.name.clone()),
+            labels: Some([(CONFIG_FOR.to_owned(), CONFIG_FOR_SELECTOR.to_owned())].into()),
+            annotations: Some(annotations.into()),
+            owner_references: Some(vec![policy.owner().reference()]),
+            ..object.metadata
+        };
+        Some(object)
+    }
+
+    /// Whether the selectors that its SidecarConfig would have to name are more than one can hold.
+    pub(super) fn is_beyond_selectors(&self, policy: &Policy) -> bool {
+        let name = policy.observed.metadata.name.as_deref().unwrap_or_default();
+        policy.in_force.is_some() && self.selectors_of(name, policy).is_none()
+    }
+
+    /// See [`Footprint`].
+    pub(super) fn footprint(&self, name: &str) -> Footprint {
+        let policy = self.policies.get(name);
+        Footprint {
+            block: policy.and_then(|policy| self.block_of(name, policy)).map(str::to_owned),
+            place: self.order.iter().position(|other| **other == *name),
+            is_ranked: policy.is_some_and(|policy| policy.in_force.is_some()),
+        }
+    }
+
+    /// After a policy changed from `before`: its own SidecarConfig, and those whose pods it may select or did.
+    pub(super) fn mark_selecting(&self, name: &str, before: &Footprint, changes: &mut Changes) {
+        changes.configs.insert(self.policy_config_key(name));
+        let after = self.footprint(name);
+        if *before == after {
+            return;
+        }
+        let blocks = || before.block.iter().chain(&after.block);
+        for (other, policy) in &self.policies {
+            let meets = self.block_of(other, policy).is_some_and(|own| blocks().any(|block| !are_disjoint(own, block)));
+            if meets {
+                changes.configs.insert(self.policy_config_key(other));
+                changes.policies.insert(Key::new(&self.name, &**other));
+            }
+        }
+    }
+
+    /// The SidecarConfigs of all policies.
+    pub(super) fn mark_all_selecting(&self, changes: &mut Changes) {
+        changes.configs.extend(self.policies.keys().map(|name| self.policy_config_key(name)));
+    }
+
+    pub(super) fn policy_config_key(&self, name: &str) -> Key {
+        Key::new(&self.name, policy_config_name(name))
+    }
+
+    /// The pods that a policy selects and no stronger one does, for CEL; none if it is too long.
+    fn selectors_of(&self, name: &str, policy: &Policy) -> Option<String> {
+        let own = self.block_of(name, policy)?;
+        let stored = self.stored_selectors(name);
+        let place = self.order.iter().position(|other| **other == *name)?;
+        let mut stronger = BTreeSet::new();
+        for (i, other) in self.order.iter().enumerate().filter(|(i, _)| *i != place) {
+            let Some(other_policy) = self.policies.get(other) else { continue };
+            let Some(block) = self.block_of(other, other_policy) else { continue };
+            // The rank of what is known only by its SidecarConfig is as well: it stays as others have it.
+            let is_stronger = match (&other_policy.in_force, stored) {
+                (None, Some(stored)) => selector_blocks(stored).skip(1).any(|known| known == block),
+                _ => i < place,
+            };
+            if is_stronger && !are_disjoint(own, block) {
+                stronger.insert(block);
+            }
+        }
+        Some(selectors_text(own, stronger)).filter(|text| text.len() <= MAX_SELECTORS_TEXT)
+    }
+
+    /// The selector of what is in force of a policy.
+    fn block_of<'a>(&'a self, name: &str, policy: &'a Policy) -> Option<&'a str> {
+        match &policy.in_force {
+            Some(in_force) => Some(&in_force.block),
+            None => selector_blocks(self.stored_selectors(name)?).next(),
+        }
+    }
+
+    fn stored_selectors(&self, policy: &str) -> Option<&str> {
+        let stored = self.configs.get(&policy_config_name(policy))?;
+        stored.metadata.annotations.as_ref()?.get(names::POD_SELECTORS).map(String::as_str)
+    }
+}
