@@ -1,4 +1,4 @@
-//! The command line: `run`, `check`, `call`, `demo`. `run` takes the same settings from a YAML file.
+//! The command line: `run`, `check`, `call`, `answer`, `demo`. `run` takes the same settings from a YAML file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sipwarden_otlp::{Endpoint, Otlp, Ratio};
 
 use crate::address::{Advertised, ListenAddress, NextHop, socket_addr};
+use crate::answer::AnswerArgs;
 use crate::call::CallArgs;
 use crate::policy_file::Sources;
 use crate::settings::Settings;
@@ -34,6 +35,8 @@ pub enum Command {
     },
     /// Place a test call: INVITE, ACK, a session refresh, BYE; say what came back, and whether a session timer is kept
     Call(Box<CallArgs>),
+    /// Take every call, as an application without session timers, so that a test call has somebody to talk to
+    Answer(AnswerArgs),
     /// Show a call on loopback: 422, negotiation, a refresh, a phone that vanishes, the BYE to both sides
     Demo,
 }

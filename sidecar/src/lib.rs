@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod admin;
+pub mod answer;
 pub mod app;
 pub mod call;
 pub mod check;

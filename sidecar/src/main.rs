@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sipwarden_sidecar::cli::{Cli, Command, RunArgs};
 use sipwarden_sidecar::logs::LogFilter;
-use sipwarden_sidecar::{app, call, check, demo};
+use sipwarden_sidecar::{answer, app, call, check, demo};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             Ok(verdict) => return verdict.exit_code().into(),
             Err(error) => Err(error),
         },
+        Command::Answer(args) => answer::run(&args),
         Command::Demo => demo::run(),
     };
     match result {

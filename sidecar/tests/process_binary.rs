@@ -282,3 +282,27 @@ async fn a_test_call_tells_its_outcome_as_json_and_by_its_exit_code() {
         assert_eq!(output(wrong).await.status.code(), Some(2), "{wrong:?}");
     }
 }
+
+/// As `helm test` has it, without a cluster.
+#[tokio::test]
+async fn a_test_call_to_who_answers_test_calls_passes_through_a_sidecar() {
+    let (_directory, policy) = policy_file(&POLICY.replace("10m", "10m, minSE: 2m"));
+    let first_line = async |child: &mut Child| {
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        timeout(PATIENCE, stdout.next_line()).await.expect("ready").expect("text").expect("a line")
+    };
+    let mut answerer = binary().args(["answer", "--listen", "udp:127.0.0.1:0"]).spawn().expect("runs");
+    let app = first_line(&mut answerer).await.replace("answers listen=", "");
+    let policy = policy.to_str().expect("UTF-8");
+    let mut sidecar = binary().args(RUN).args(["--app", &app, "--policy", policy]).spawn().expect("runs");
+    let ready = first_line(&mut sidecar).await;
+    let listen = ready.split(' ').find_map(|word| word.strip_prefix("listen=")).expect("an address");
+    let called = output(&["call", listen, "--hold", "0s"]).await;
+    let told = String::from_utf8(called.stdout).expect("text");
+    assert_eq!(called.status.code(), Some(0), "{told}");
+    for part in
+        ["INVITE  422 Session Interval Too Small", "Min-SE 120", "Passed: the call works", "refreshed by the caller"]
+    {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+}

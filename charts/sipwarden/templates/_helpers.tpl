@@ -50,6 +50,17 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{- /* Where helm test has its application: injection leaves the operator's own namespace alone. */}}
+{{- define "sipwarden.testNamespace" -}}
+{{- printf "%s-test" (.Release.Namespace | trunc 58 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "sipwarden.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
 {{- /*
 Which pods are opted in, as alternatives by name: selectors know neither "or" nor "absent or default". Namespaces of the
 cluster itself are left alone, and ours, which must come up without itself.

@@ -62,7 +62,7 @@ pub struct CallArgs {
     /// How long each request may take until its final answer; INVITE includes the ringing
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub timeout: Seconds,
-    /// Call again for so long until anybody answers, as while pods start
+    /// Call again for so long until a call passes, as while pods start and a policy is on its way to them
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub wait: Seconds,
     /// How the outcome is written to standard output
@@ -108,13 +108,12 @@ pub fn run(args: &CallArgs) -> anyhow::Result<Verdict> {
     Ok(report.verdict)
 }
 
-/// Calls until somebody answers or `--wait` is over.
+/// Calls until a call passes or `--wait` is over.
 pub async fn place(args: &CallArgs) -> Report {
     let until = Instant::now() + seconds(args.wait);
     loop {
         let report = place_once(args).await;
-        let is_heard = report.steps.iter().any(|step| step.status.is_some());
-        if is_heard || Instant::now() >= until {
+        if report.verdict == Verdict::Passed || Instant::now() >= until {
             return report;
         }
         sleep(WAIT_PAUSE).await;

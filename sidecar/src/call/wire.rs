@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::packet::Packet;
 use crate::address::transport_name;
+use crate::transport::local_ip;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages nobody looked at yet; a sender of more waits, or its datagrams are lost.
@@ -45,7 +46,7 @@ impl Wire {
         let (outlet, inbox) = mpsc::channel(MAX_WAITING);
         let mut wire = Wire {
             transport,
-            local: SocketAddr::new(local_ip(peer)?, 0),
+            local: SocketAddr::new(local_ip(peer).with_context(|| format!("there is no way from here to {peer}"))?, 0),
             udp: None,
             streams: HashMap::new(),
             inbox,
@@ -122,16 +123,6 @@ impl Wire {
         self.streams.insert(peer, writer);
         Ok(local)
     }
-}
-
-/// The address of this machine that packets to `peer` leave from. Nothing is sent.
-fn local_ip(peer: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
-    let any: SocketAddr = if peer.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-    let found = std::net::UdpSocket::bind(any).and_then(|socket| {
-        socket.connect(peer)?;
-        socket.local_addr()
-    });
-    Ok(found.with_context(|| format!("there is no way from here to {peer}"))?.ip())
 }
 
 async fn read_datagrams(socket: Arc<UdpSocket>, outlet: mpsc::Sender<Packet>) {

@@ -8,7 +8,7 @@ pub mod tcp;
 pub mod udp;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use sipwarden_session_timer::{Flow, Leg};
 use sipwarden_sip::value::Transport;
@@ -32,6 +32,17 @@ pub struct Inbound {
     pub flow: Flow,
     /// The whole message.
     pub bytes: Vec<u8>,
+}
+
+/// The address of this machine that packets to `peer` leave from. Nothing is sent.
+///
+/// # Errors
+/// There is no way to it.
+pub(crate) fn local_ip(peer: SocketAddr) -> io::Result<IpAddr> {
+    let any: SocketAddr = if peer.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// A bound, non-blocking socket. IPv6 sockets do not take IPv4, so that both can listen on one port.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Command, FromArgMatches};
+use sipwarden_sidecar::answer::Answerer;
 use sipwarden_sidecar::call::{CallArgs, Report, Side, Timer, Verdict, place};
 
 use crate::policy_file;
@@ -192,4 +193,19 @@ async fn who_is_not_there_is_waited_for() {
     let report = call(&sidecar, args, deaf_at_first).await;
     assert_eq!(report.verdict, Verdict::Passed, "{report}");
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn who_answers_test_calls_needs_a_sidecar_for_a_timer() {
+    let answerer = Answerer::bind("udp:127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+    let alone = arguments(format!("udp:{}", answerer.local().expect("an address")), &["--hold", "0s"]);
+    let calls = async {
+        let report = place(&alone).await;
+        assert_eq!(report.verdict, Verdict::NoTimer, "{report}");
+        assert_eq!(steps(&report), [("INVITE", Some(200)), ("INVITE", Some(200)), ("BYE", Some(200))], "{report}");
+    };
+    tokio::select! {
+        served = answerer.serve() => panic!("ended: {served:?}"),
+        () = calls => {}
+    }
 }

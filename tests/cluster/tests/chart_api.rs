@@ -29,7 +29,10 @@ fn api() -> &'static Cluster {
         let security =
             ["enforce", "warn"].map(|what| (format!("pod-security.kubernetes.io/{what}"), "restricted".into()));
         let labels = Value::Object(security.into_iter().collect());
-        create_namespace(&api, SYSTEM, labels);
+        // The other is the one that `helm test` makes.
+        for namespace in [SYSTEM, "sipwarden-system-test"] {
+            create_namespace(&api, namespace, labels.clone());
+        }
         api
     })
 }
@@ -216,10 +219,13 @@ fn the_policies_inject_and_configure_without_an_operator() {
     );
     create_namespace(api, "alone", json!({"sipwarden.dev/inject": "enabled", "sipwarden.dev/rev": "alone"}));
     let metadata = json!({
-        "name": "pod-app",
+        "name": "sessionpolicy-carrier",
         "namespace": "alone",
-        "labels": {"sipwarden.dev/config-for": "workload"},
-        "annotations": {"sipwarden.dev/config": "what the operator compiled"}
+        "labels": {"sipwarden.dev/config-for": "selector"},
+        "annotations": {
+            "sipwarden.dev/config": "what the operator compiled",
+            "sipwarden.dev/pod-selectors": "DoesNotExist some.example/label",
+        }
     });
     let spec = json!({
         "policy": "carrier", "generation": 1, "hash": "0123456789abcdef", "mode": "Observe", "timers": {}, "rules": []
