@@ -24,6 +24,13 @@ impl Cluster {
         std::fs::remove_file(archive).context("cannot remove an imported archive")
     }
 
+    /// Gives an image that is there another name. Pods that call it by that find it, and pull nothing.
+    pub fn tag_image(&self, name: &str, other: &str) -> Result<()> {
+        let mut command = self.ctr()?;
+        command.args(["images", "tag", "--force", name, other]);
+        self.output(command, None).map(drop)
+    }
+
     /// Kills a container of a pod as a crash would; kubelet then restarts it or not. The API server is not needed.
     pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
         let labels = [("pod.namespace", namespace), ("pod.name", pod), ("container.name", container)];

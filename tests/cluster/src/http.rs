@@ -12,6 +12,11 @@ use crate::cluster::Cluster;
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Cluster {
+    /// What `GET path` answers at `address`.
+    pub fn get_text(&self, address: SocketAddr, path: &str) -> Result<String> {
+        self.in_network(|| get_text(address, path))?
+    }
+
     /// What `GET path` answers at `address`, as JSON.
     pub fn get_json(&self, address: SocketAddr, path: &str) -> Result<Value> {
         self.in_network(|| get_json(address, path))?
@@ -20,9 +25,14 @@ impl Cluster {
 
 /// What `GET path` answers, as JSON. For threads that are in the cluster's network already.
 pub fn get_json(address: SocketAddr, path: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&get_text(address, path)?)?)
+}
+
+/// What `GET path` answers. For threads that are in the cluster's network already.
+pub fn get_text(address: SocketAddr, path: &str) -> Result<String> {
     let (status, body) = exchange(address, "GET", path, "")?;
     ensure!(status == 200, "GET {path} at {address} was answered with {status}: {body}");
-    Ok(serde_json::from_str(&body)?)
+    Ok(body)
 }
 
 /// Posts JSON; status and body of the answer. For threads that are in the cluster's network already.

@@ -21,6 +21,9 @@ pub const SIPP: &str = "localhost/sipp:dev";
 /// Kamailio with Debian's modules, and the shell. Entry point `kamailio -DD -E`.
 pub const KAMAILIO: &str = "localhost/kamailio:dev";
 
+/// Debian's Prometheus. Entry point `prometheus`.
+pub const PROMETHEUS: &str = "localhost/prometheus:dev";
+
 const PAUSE_SOURCE: &str = include_str!("pause.c");
 
 /// The programs of busybox that are linked by name.
@@ -66,6 +69,13 @@ pub fn kamailio() -> Result<Image> {
         }
     }
     Ok(image.open_folder("/run/kamailio"))
+}
+
+/// The image [`PROMETHEUS`].
+pub fn prometheus() -> Result<Image> {
+    let program = tools::program("prometheus")?;
+    let text = program.to_str().context("a program's path is text")?;
+    Image::new(PROMETHEUS, &[text]).open_folder("/tmp").program(&program)
 }
 
 /// Debian keeps Kamailio's modules in the folder of the machine's architecture.

@@ -68,7 +68,7 @@ impl Layout {
 }
 
 /// Ports that are free now. Held together until all are chosen, so that they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {

@@ -34,7 +34,7 @@
 //! of pods that nobody runs: `start(Component::Kwok)`. Packets and HTTP from the test itself: [`Cluster::in_network`],
 //! [`Cluster::command`].
 //!
-//! sipwarden itself on a node: [`Cluster::install_sipwarden`] and [`product::Site`]; calls: [`Cluster::invite`] and
+//! The operator against an API server alone: [`OperatorProcess`]. sipwarden itself on a node: [`Cluster::install_sipwarden`] and [`product::Site`]; calls: [`Cluster::invite`] and
 //! [`Cluster::call`].
 //!
 //! Programs are found by [`tools`]: built from Go modules into the user's cache, or Debian packages.
@@ -48,6 +48,7 @@ mod image;
 pub mod images;
 mod layout;
 mod node;
+mod operator;
 mod pki;
 pub mod product;
 mod run;
@@ -59,3 +60,4 @@ pub use caller::{Answer, Call};
 pub use cluster::Cluster;
 pub use component::Component;
 pub use image::Image;
+pub use operator::OperatorProcess;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use sipwarden_cluster::tools::{self, Tool};
-use sipwarden_cluster::{Cluster, images};
+use sipwarden_cluster::{Cluster, images, product};
 
 /// A one-node Kubernetes cluster without Docker: built once, up in seconds.
 #[derive(Parser)]
@@ -49,6 +49,7 @@ fn main() -> Result<()> {
 
 fn up() -> Result<()> {
     tools::ensure_node()?;
+    let archive = product::ensure_image()?;
     let started = Instant::now();
     let cluster = Cluster::up()?;
     println!("Kubernetes {} is up after {:.1} s.", Tool::ApiServer.version(), started.elapsed().as_secs_f64());
@@ -56,9 +57,17 @@ fn up() -> Result<()> {
     for image in [images::busybox()?, images::sipp()?, images::kamailio()?] {
         cluster.import(&image)?;
     }
+    cluster.import_sipwarden(&archive)?;
     println!("It has a network of its own; these run in it:\n");
     println!("    export PATH={}:$PATH", folder.display());
     println!("    kubectl get pods -A\n");
+    println!("sipwarden's image is there, under the name that its chart has for it; in this repository:\n");
+    println!("    helm upgrade --install sipwarden-crds charts/sipwarden-crds");
+    println!("    helm upgrade --install sipwarden charts/sipwarden \\");
+    println!("        --namespace sipwarden-system --create-namespace --wait");
+    println!(
+        "    kubectl apply -f tests/cluster/voice.yaml      # a namespace with an application that answers calls\n"
+    );
     println!("images    {} (imagePullPolicy: Never)", [images::BUSYBOX, images::SIPP, images::KAMAILIO].join(" "));
     println!("logs      {}", cluster.logs().display());
     println!("network   nsenter {} -- COMMAND", cluster.nsenter_argument());

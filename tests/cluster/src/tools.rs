@@ -196,6 +196,7 @@ const NODE_PROGRAMS: &[Program] = &[
     ("/bin/busybox", "busybox-static"),
     ("sipp", "sip-tester"),
     ("kamailio", "kamailio"),
+    ("prometheus", "prometheus"),
 ];
 
 fn ensure_packages(programs: &[Program]) -> Result<()> {
@@ -240,7 +241,8 @@ fn find(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where what is built once is kept.
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),

@@ -1,45 +1,65 @@
 //! sipwarden on a node, installed from this repository's charts as a user would, and namespaces that use it.
 
+mod apps;
+mod archive;
+mod changes;
 mod site;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::wait::eventually;
 
-pub use site::{App, Pod, Site};
+pub use apps::App;
+pub use archive::{ensure_image, image_archive};
+pub use changes::{Changes, Times};
+pub use site::{Pod, Site};
 
 /// Where the operator is.
 pub const NAMESPACE: &str = "sipwarden-system";
-/// Names an archive of the image that is there already.
-const ARCHIVE: &str = "SIPWARDEN_IMAGE_ARCHIVE";
+/// What `charts/image/build` calls the image.
+const IMAGE: &str = "localhost/sipwarden:dev";
+const OPERATORS: &str = "--selector=app.kubernetes.io/name=sipwarden,app.kubernetes.io/component=operator";
+const HTTP_PORT: u16 = 8080;
 /// Until the operator's pods are Ready.
 const TIMEOUT: &str = "--timeout=120s";
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    /// Builds the image, which takes minutes the first time, unless SIPWARDEN_IMAGE_ARCHIVE names one; imports it, and
-    /// installs both charts with these values.
+    /// Imports the image and installs both charts with these values.
     pub fn install_sipwarden(&self, values: &[&str]) -> Result<()> {
-        match std::env::var_os(ARCHIVE) {
-            Some(archive) => self.import_image(Path::new(&archive))?,
-            None => self.import_image(&build_image(self.scratch())?)?,
-        }
+        self.import_sipwarden(&image_archive()?)?;
         self.upgrade_crds(&charts())?;
         self.upgrade_sipwarden(&charts(), values)
     }
 
-    /// Installs or upgrades the chart `sipwarden` of the folder `charts`, and waits until its replicas are Ready.
+    /// Hands the image to the node, under the name by which these charts call it: nothing has to be said of it.
+    pub fn import_sipwarden(&self, archive: &Path) -> Result<()> {
+        self.import_image(archive)?;
+        self.tag_image(IMAGE, &self.image_of(&charts())?)
+    }
+
+    /// Installs or upgrades the chart `sipwarden` of the folder `charts`, and waits until its replicas are Ready. Other
+    /// charts' replicas run today's programs.
     pub fn upgrade_sipwarden(&self, charts: &Path, values: &[&str]) -> Result<()> {
-        let image = "image.repository=localhost/sipwarden,image.tag=dev,image.pullPolicy=Never";
-        let values: Vec<&str> = [image].iter().chain(values).flat_map(|value| ["--set", value]).collect();
+        self.tag_image(IMAGE, &self.image_of(charts)?)?;
+        let values: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
         self.helm_upgrade("sipwarden", charts, &values)?;
         self.await_webhook()
+    }
+
+    /// What the operator's container is said to run.
+    fn image_of(&self, charts: &Path) -> Result<String> {
+        let path = charts.join("sipwarden");
+        let path = path.to_str().context("a path is text")?;
+        let rendered = self.helm(&["template", "sipwarden", path, "--show-only", "templates/deployment.yaml"])?;
+        let image = rendered.lines().find_map(|line| line.trim().strip_prefix("image: "));
+        Ok(image.context("the operator's Deployment names no image")?.trim_matches('"').to_owned())
     }
 
     /// Installs or upgrades the chart `sipwarden-crds` of the folder `charts`.
@@ -52,6 +72,15 @@ impl Cluster {
         let question = ["-n", NAMESPACE, "get", "lease", "sipwarden-operator-default", "-o"];
         let holder = self.kubectl(&[&question[..], &["jsonpath={.spec.holderIdentity}"]].concat()).ok()?;
         (!holder.is_empty()).then_some(holder)
+    }
+
+    /// Where each Ready replica of the operator tells its metrics.
+    pub fn operators(&self) -> Result<Vec<SocketAddr>> {
+        let path =
+            r#"jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {.status.podIP}{"\n"}{end}"#;
+        let pods = self.kubectl(&["-n", NAMESPACE, "get", "pods", OPERATORS, "-o", path])?;
+        let ready = pods.lines().filter_map(|line| line.strip_prefix("True "));
+        ready.map(|ip| Ok(SocketAddr::new(ip.parse()?, HTTP_PORT))).collect()
     }
 
     /// `kubectl COMMAND PORT`, which serves a local port until it is dropped: `port-forward` with `:8642`, `proxy` with
@@ -72,8 +101,7 @@ impl Cluster {
 
     /// What the operator says of itself, for failures.
     pub fn operator_log(&self) -> String {
-        let select = "--selector=app.kubernetes.io/name=sipwarden,app.kubernetes.io/component=operator";
-        let logs = self.kubectl(&["-n", NAMESPACE, "logs", select, "--tail=15", "--prefix"]);
+        let logs = self.kubectl(&["-n", NAMESPACE, "logs", OPERATORS, "--tail=15", "--prefix"]);
         let pods = self.kubectl(&["-n", NAMESPACE, "get", "pods", "-o", "wide"]);
         [pods, logs].map(|text| text.unwrap_or_else(|error| error.to_string())).join("\n")
     }
@@ -108,14 +136,6 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn build_image(folder: &Path) -> Result<PathBuf> {
-    let archive = folder.join("sipwarden.tar");
-    let mut build = Command::new(repository().join("charts/image/build"));
-    let output = build.arg("--output").arg(&archive).output().context("cannot run charts/image/build")?;
-    ensure!(output.status.success(), "no image: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(archive)
 }
 
 /// This repository.

@@ -6,22 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::apps::App;
 use crate::cluster::Cluster;
 use crate::wait::eventually;
 
 /// Until pods run, on a busy machine.
 const READY: &str = "--timeout=180s";
 const STATUS_PORT: u16 = 8643;
-const APP: &str = include_str!("app.yaml");
-
-/// What runs beside the sidecar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum App {
-    /// SIPp, which answers calls and knows no session timers.
-    Sip,
-    /// Nothing that answers: what the sidecar decides alone can be seen.
-    Idle,
-}
+const NAMESPACE: &str = include_str!("namespace.yaml");
 
 /// An opted-in namespace.
 pub struct Site<'a> {
@@ -46,57 +38,29 @@ impl Pod {
 impl<'a> Site<'a> {
     /// Makes the namespace, with the application's Service but without pods.
     pub fn create(cluster: &'a Cluster, namespace: &'a str) -> Result<Site<'a>> {
-        let scenario = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "app", "namespace": namespace },
-            "data": { "app.xml": include_str!("app.xml") },
-        });
-        cluster.apply(&format!("{}\n---\n{scenario}\n", APP.replace("@NAMESPACE@", namespace)))?;
+        cluster.apply(&NAMESPACE.replace("@NAMESPACE@", namespace))?;
         let site = Site { cluster, namespace };
         let exists = || site.kubectl(&["get", "serviceaccount", "default"]).is_ok().then_some(());
         eventually("the namespace's service account", Duration::from_secs(30), exists)?;
         Ok(site)
     }
 
-    /// Runs so many pods of an application that says nothing of sipwarden, and waits for them.
+    /// Runs so many pods of an application that says nothing of sipwarden as the Deployment `app`, which the Service leads
+    /// to, and waits for them.
     pub fn run(&self, app: App, replicas: u32) -> Result<()> {
-        let (image, arguments) = match app {
-            App::Sip => {
-                (crate::images::SIPP, json!(["-sf", "/app/app.xml", "-nostdin", "-i", "127.0.0.1", "-p", "5060"]))
-            }
-            App::Idle => (crate::images::BUSYBOX, json!(["-c", "sleep 3600"])),
-        };
-        let container = json!({
-            "name": "app", "image": image, "imagePullPolicy": "Never", "args": arguments, "workingDir": "/tmp",
-            "ports": [{ "name": "sip", "containerPort": 5060, "protocol": "UDP" }],
-            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-            "volumeMounts": [{ "name": "app", "mountPath": "/app" }],
-        });
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": { "name": "app", "namespace": self.namespace },
-            "spec": {
-                "replicas": replicas,
-                "selector": { "matchLabels": { "app": "app" } },
-                "template": {
-                    "metadata": { "labels": { "app": "app" } },
-                    "spec": {
-                        "terminationGracePeriodSeconds": 1,
-                        "securityContext": {
-                            "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
-                        },
-                        "containers": [container],
-                        "volumes": [{ "name": "app", "configMap": { "name": "app" } }],
-                    },
-                },
-            },
-        });
-        self.cluster.apply(&deployment.to_string())?;
+        self.run_as("app", app, replicas)
+    }
+
+    /// The same as a Deployment of another name.
+    pub fn run_as(&self, name: &str, app: App, replicas: u32) -> Result<()> {
+        let objects: Vec<_> = app.objects(self.namespace, name, replicas).map(|object| object.to_string()).collect();
+        self.cluster.apply(&objects.join("\n---\n"))?;
         self.rolled_out()
     }
 
-    /// Waits until the Deployment is as wanted.
+    /// Waits until all Deployments are as wanted.
     pub fn rolled_out(&self) -> Result<()> {
-        self.kubectl(&["rollout", "status", "deployment/app", READY]).map(drop).with_context(|| self.look())
+        self.kubectl(&["rollout", "status", "deployment", READY]).map(drop).with_context(|| self.look())
     }
 
     /// Applies a SessionPolicy.
@@ -138,7 +102,13 @@ impl<'a> Site<'a> {
 
     /// The application's pods that are not about to end.
     pub fn pods(&self) -> Result<Vec<Pod>> {
-        let list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "--selector=app=app", "-o", "json"])?)?;
+        self.pods_of("app")
+    }
+
+    /// The same of another Deployment.
+    pub fn pods_of(&self, name: &str) -> Result<Vec<Pod>> {
+        let selector = format!("--selector=app={name}");
+        let list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", &selector, "-o", "json"])?)?;
         let pods = list["items"].as_array().context("a list of pods")?.iter();
         let alive = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         let pod = |pod: &Value| {
@@ -174,11 +144,12 @@ impl<'a> Site<'a> {
 
     /// What a person would look at first.
     pub fn look(&self) -> String {
-        let questions: [&[&str]; 4] = [
+        let questions: [&[&str]; 5] = [
             &["get", "sessionpolicies,sidecarconfigs,deployments,pods", "-o", "wide"],
             &["describe", "sessionpolicies"],
             &["get", "events", "--field-selector=type=Warning"],
             &["logs", "deployment/app", "--container=sipwarden", "--tail=20"],
+            &["logs", "deployment/app", "--container=app", "--tail=20"],
         ];
         let answers = questions.map(|question| self.kubectl(question).unwrap_or_else(|error| error.to_string()));
         format!("{}\n{}", answers.join("\n"), self.cluster.operator_log())

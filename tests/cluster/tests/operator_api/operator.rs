@@ -1,10 +1,10 @@
 //! The real operator as a process, against a real API server.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use sipwarden_cluster::Cluster;
+use sipwarden_cluster::{Cluster, OperatorProcess};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,12 +61,7 @@ pub(crate) async fn client_of(cluster: &Cluster) -> Client {
 }
 
 /// A running operator. Killed when dropped.
-pub(crate) struct Operator {
-    child: Child,
-    http: SocketAddr,
-    webhook: SocketAddr,
-    log: PathBuf,
-}
+pub(crate) struct Operator(OperatorProcess);
 
 impl Operator {
     /// Of this revision; `name` tells replicas apart.
@@ -76,20 +71,10 @@ impl Operator {
 
     /// With a kubeconfig of its own.
     pub(crate) fn start_as(cluster: &Cluster, kubeconfig: &Path, revision: &str, name: &str) -> Self {
-        let (http, webhook) = (free_address(), free_address());
-        let log = cluster.logs().join(format!("operator-{revision}-{name}.log"));
-        let stderr = File::options().create(true).append(true).open(&log).expect("a log");
-        let child = Command::new(binary())
-            .args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"])
-            .args(["--revision", revision, "--identity", name, "--log", "info,sipwarden_operator=debug"])
-            .args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string(), "--log-format", "text"])
-            .args(["--status-port", &STATUS_PORT.to_string(), "--ack-interval-s", "1", "--shutdown-delay-s", "0"])
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .expect("the operator starts");
-        Self { child, http, webhook, log }
+        let status_port = STATUS_PORT.to_string();
+        let more = ["--status-port", &status_port, "--ack-interval-s", "1", "--shutdown-delay-s", "0"];
+        let more = [&more[..], &["--log", "info,sipwarden_operator=debug"]].concat();
+        Self(OperatorProcess::start(cluster, kubeconfig, revision, name, &more).expect("the operator starts"))
     }
 
     pub(crate) async fn until_ready(self) -> Self {
@@ -105,15 +90,15 @@ impl Operator {
 
     async fn until<F: Future<Output = bool>>(self, what: &str, holds: impl Fn(Probe) -> F) -> Self {
         let start = Instant::now();
-        while !holds(Probe(self.http)).await {
-            assert!(start.elapsed() < PATIENCE, "not {what}; see {}", self.log.display());
+        while !holds(Probe(self.0.http)).await {
+            assert!(start.elapsed() < PATIENCE, "not {what}; see {}", self.0.log.display());
             sleep(Duration::from_millis(50)).await;
         }
         self
     }
 
     pub(crate) fn probe(&self) -> Probe {
-        Probe(self.http)
+        Probe(self.0.http)
     }
 
     /// Posts to the webhook as an API server would: by the Service's name, trusting the CA that the operator made.
@@ -121,7 +106,7 @@ impl Operator {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), "sipwarden-system");
         let secret = serde_json::to_value(secrets.get("sipwarden-ca-default").await.expect("a CA")).expect("JSON");
         let cluster = json!({
-            "server": format!("https://{}", self.webhook),
+            "server": format!("https://{}", self.0.webhook),
             "certificate-authority-data": secret["data"]["ca.crt"],
             "tls-server-name": "sipwarden-webhook.sipwarden-system.svc",
         });
@@ -140,40 +125,31 @@ impl Operator {
 
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("a log")
+        fs::read_to_string(&self.0.log).expect("a log")
     }
 
     /// As the kernel does it.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it is ours");
+    pub(crate) fn kill(self) {
+        drop(self.0);
     }
 
     /// As the kubelet does it. True if it ended well, and in time.
     pub(crate) async fn terminate(mut self) -> bool {
-        let pid = self.child.id().to_string();
+        let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
-                return status.success();
+            if let Some(succeeded) = self.exit() {
+                return succeeded;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end; see {}", self.log.display());
+            assert!(start.elapsed() < PATIENCE, "it does not end; see {}", self.0.log.display());
             sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// None while it runs.
     pub(crate) fn exit(&mut self) -> Option<bool> {
-        self.child.try_wait().expect("it is ours").map(|status| status.success())
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _killed = self.child.kill();
-        let _ended = self.child.wait();
+        self.0.ended().map(|status| status.success())
     }
 }
 
@@ -237,28 +213,4 @@ pub(crate) fn sidecar(address: Ipv4Addr, hash: &str, sessions: u32) {
             let _written = stream.write_all(answer.as_bytes()).await;
         }
     });
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address")
-}
-
-/// `SIPWARDEN_OPERATOR`, or built now, so that it is never an old one.
-fn binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        if let Some(path) = std::env::var_os("SIPWARDEN_OPERATOR") {
-            return PathBuf::from(path);
-        }
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "sipwarden-operator", "--bin", "sipwarden-operator"])
-            .status()
-            .expect("cargo");
-        assert!(built.success(), "cargo build -p sipwarden-operator failed");
-        let test = std::env::current_exe().expect("a test knows its own path");
-        let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");
-        fs::canonicalize(target.join("debug/sipwarden-operator")).expect("the operator was built")
-    };
-    BINARY.get_or_init(build).clone()
 }

@@ -1,9 +1,10 @@
 //! The webhook while things happen to it: no pod comes out of admission without sidecar.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use sipwarden_cluster::Component;
@@ -13,6 +14,7 @@ use sipwarden_cluster::product::{App, NAMESPACE, Site};
 use crate::{PATIENCE, SOON, alone, cluster, least, site};
 
 const SECRET: &str = "sipwarden-ca-default";
+const CA_EXPIRY: &str = "sipwarden_operator_webhook_ca_expiry_timestamp_seconds ";
 
 /// What restricted admits.
 fn pod() -> Value {
@@ -31,30 +33,58 @@ fn pod() -> Value {
     })
 }
 
-/// Creates pods while `change` is going on, all the way through admission but not into the store; gives how many, and
-/// what was wrong with the first that was not as it should be.
-fn load_while(site: &Site, change: impl FnOnce()) -> (u32, Option<String>) {
-    let proxy = site.cluster.serve(&["proxy", "--port=0"]).expect("kubectl serves a port");
-    let (ended, created) = (AtomicBool::new(false), AtomicU32::new(0));
-    let load = || {
-        while !ended.load(Ordering::Relaxed) {
-            let fault = fault_of_one(proxy.address, site.namespace);
-            created.fetch_add(1, Ordering::Relaxed);
-            if fault.is_some() {
-                return fault;
+/// So many pods show that admission goes on.
+const PODS: u32 = 100;
+
+/// Creates pods all the time, all the way through admission but not into the store, until it is dropped.
+struct Load {
+    created: AtomicU32,
+    fault: OnceLock<String>,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    fn create(&self, site: &Site, proxy: SocketAddr) {
+        while !self.is_over.load(Ordering::Relaxed) && self.fault.get().is_none() {
+            match fault_of_one(proxy, site.namespace) {
+                Some(fault) => self.fault.set(fault).expect("the loop ends with the first"),
+                None => drop(self.created.fetch_add(1, Ordering::Relaxed)),
             }
         }
-        None
-    };
-    let fault = thread::scope(|scope| {
-        let loading = scope.spawn(|| site.cluster.in_network(load).expect("the network is there"));
+    }
+
+    /// Waits until some more are through.
+    fn goes_on(&self, site: &Site) {
+        let before = self.created.load(Ordering::Relaxed);
+        let more = || self.created.load(Ordering::Relaxed) >= before + PODS || self.fault.get().is_some();
+        site.eventually("pods to be admitted", PATIENCE, || more().then_some(())).expect("it comes true in time");
+    }
+}
+
+/// Creates pods while `change` is going on, before and after it; gives how many, and what was wrong with the first that
+/// was not as it should be.
+fn load_while(site: &Site, change: impl FnOnce()) -> (u32, Option<String>) {
+    let proxy = site.cluster.serve(&["proxy", "--port=0"]).expect("kubectl serves a port");
+    let load = Load { created: AtomicU32::new(0), fault: OnceLock::new(), is_over: AtomicBool::new(false) };
+    thread::scope(|scope| {
+        let creating = scope.spawn(|| site.cluster.in_network(|| load.create(site, proxy.address)));
+        let _over = OnDrop(|| load.is_over.store(true, Ordering::Relaxed));
+        load.goes_on(site);
         change();
-        // The last of it is still on its way.
-        thread::sleep(Duration::from_secs(2));
-        ended.store(true, Ordering::Relaxed);
-        loading.join().expect("the thread does not panic")
+        load.goes_on(site);
+        load.is_over.store(true, Ordering::Relaxed);
+        creating.join().expect("the thread does not panic").expect("the network is there");
     });
-    (created.into_inner(), fault)
+    (load.created.into_inner(), load.fault.into_inner())
+}
+
+/// A test that fails must not wait for its threads for ever.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }
 
 fn fault_of_one(proxy: SocketAddr, namespace: &str) -> Option<String> {
@@ -72,9 +102,14 @@ fn fault_of_one(proxy: SocketAddr, namespace: &str) -> Option<String> {
     (!is_whole).then(|| format!("without sidecar or its policy: {body}"))
 }
 
-fn certificate(site: &Site) -> String {
-    let question = ["-n", NAMESPACE, "get", "secret", SECRET, "-o", r"jsonpath={.data.ca\.crt}"];
-    site.cluster.kubectl(&question).expect("kubectl gets an answer")
+/// When the CA expires whose leaf each replica serves with.
+fn ca_expiries() -> Option<Vec<String>> {
+    let addresses = cluster().operators().ok()?;
+    let expiry = |address: &SocketAddr| {
+        let metrics = cluster().get_text(*address, "/metrics").ok()?;
+        metrics.lines().find_map(|line| line.strip_prefix(CA_EXPIRY)).map(str::to_owned)
+    };
+    addresses.iter().map(expiry).collect()
 }
 
 /// A namespace whose pods are given `carrier`.
@@ -92,14 +127,14 @@ fn ready(namespace: &'static str) -> Site<'static> {
 fn the_webhooks_ca_is_rotated_under_load_and_no_admission_fails() {
     let _alone = alone();
     let site = ready("rotation");
-    let before = certificate(&site);
+    let before = ca_expiries().expect("every replica tells it");
 
     let (created, fault) = load_while(&site, || {
         let annotate = ["-n", NAMESPACE, "annotate", "secret", SECRET, "sipwarden.dev/rotate=now", "--overwrite"];
         site.cluster.kubectl(&annotate).unwrap();
-        site.eventually("another CA", PATIENCE * 3, || (certificate(&site) != before).then_some(())).unwrap();
-        // Leaves of the new one are served after that.
-        thread::sleep(Duration::from_secs(10));
+        // It signs when it was trusted for a minute; each replica looks for it every half of one.
+        let rotated = || ca_expiries()?.iter().all(|expiry| !before.contains(expiry)).then_some(());
+        site.eventually("leaves of another CA", PATIENCE * 4, rotated).unwrap();
     });
 
     assert_eq!(fault, None, "after {created} pods; {}", site.cluster.operator_log());

@@ -1,28 +1,20 @@
 //! Calls from another pod, through a Service that names its target port.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sipwarden_cluster::product::{App, Site};
 
 use crate::{PATIENCE, SOON, alone, least, site};
 
-const CLIENT: &str = include_str!("client.yaml");
+const CALLER: &str = include_str!("caller.yaml");
 
-/// The policy is in force in a pod of the application, and a pod that may call it runs.
-fn called(namespace: &'static str, least_s: u32, scenario: &str) -> Site<'static> {
+/// The policy is in force in a pod of this application, and the Service leads to it.
+pub(crate) fn called(namespace: &'static str, app: App, least_s: u32) -> Site<'static> {
     let site = site(namespace);
     site.policy("carrier", &least(least_s)).expect("the API server takes the policy");
-    site.run(App::Sip, 1).expect("the pods run");
+    site.run(app, 1).expect("the pods run");
     site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).expect("it comes true in time");
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "client", "namespace": namespace },
-        "data": { "scenario.xml": scenario },
-    });
-    site.cluster
-        .apply(&format!("{}\n---\n{map}\n", CLIENT.replace("@NAMESPACE@", namespace)))
-        .expect("the API server takes it");
-    site.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).expect("kubectl gets an answer");
     // kube-proxy knows the endpoint a moment after the API server does.
     let service = site.service().expect("there is a Service");
     site.eventually("a call through the Service", PATIENCE, || site.cluster.call(service, 1800).ok()?.hang_up().ok())
@@ -30,16 +22,23 @@ fn called(namespace: &'static str, least_s: u32, scenario: &str) -> Site<'static
     site
 }
 
-/// Plays the scenario from the client pod.
-fn play(site: &Site) -> Result<String, anyhow::Error> {
-    let service = site.service()?.to_string();
-    let sipp =
-        ["-sf", "/client/scenario.xml", "-m", "1", "-nostdin", "-timeout", "120", "-timeout_error", "-trace_err"];
-    let exec = ["exec", "client", "--", "/usr/bin/sipp", service.as_str(), "-key", "target", "callee.example"];
-    site.kubectl(&[&exec[..], &sipp].concat())
+/// Runs a pod that plays this scenario of SIPp once, and waits for its end.
+pub(crate) fn play(site: &Site, scenario: &str, limit: Duration) {
+    let files = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "caller", "namespace": site.namespace },
+        "data": { "scenario.xml": scenario },
+    });
+    let target = site.service().expect("there is a Service").to_string();
+    let pod = CALLER.replace("@NAMESPACE@", site.namespace).replace("@TARGET@", &target);
+    site.cluster.apply(&format!("{files}\n---\n{pod}")).expect("the API server takes it");
+    let phase = || site.kubectl(&["get", "pod", "caller", "-o", "jsonpath={.status.phase}"]).ok();
+    let ended = || phase().filter(|phase| phase == "Succeeded" || phase == "Failed");
+    let phase = site.eventually("the end of the caller", limit, ended).expect("it comes true in time");
+    let log = || site.kubectl(&["logs", "caller"]).unwrap_or_else(|error| error.to_string());
+    assert_eq!(phase, "Succeeded", "{}\n{}", log(), site.look());
 }
 
-fn sessions(site: &Site) -> Value {
+pub(crate) fn sessions(site: &Site) -> Value {
     let forward = site
         .cluster
         .serve(&["-n", site.namespace, "port-forward", "deployment/app", ":8642"])
@@ -50,28 +49,32 @@ fn sessions(site: &Site) -> Value {
     .expect("it is there")
 }
 
+/// The one session that is up.
+fn active(page: &Value) -> &Value {
+    let active = page["sessions"].as_array().expect("a list").iter().find(|session| session["state"] == "Active");
+    active.unwrap_or_else(|| panic!("no active session in {page}"))
+}
+
 #[test]
 fn a_call_below_the_minimum_is_refused_and_its_second_attempt_is_completed() {
     let _alone = alone();
-    let site = called("calls", 120, include_str!("../../../sipp/uac_422_retry.xml"));
+    let site = called("calls", App::Sip, 120);
 
-    play(&site).unwrap();
+    play(&site, include_str!("../../../sipp/uac_422_retry.xml"), PATIENCE);
 
     assert_eq!(site.sidecars().unwrap(), ["sipwarden"]);
-    let service: SocketAddr = site.service().unwrap();
-    let refused = site.cluster.invite(service, 119).unwrap();
+    let refused = site.cluster.invite(site.service().unwrap(), 119).unwrap();
     assert_eq!((refused.status, refused.header("Min-SE")), (422, Some("120")));
 }
 
 #[test]
 fn a_call_that_is_up_shows_its_interval_refresher_and_deadline() {
     let _alone = alone();
-    let site = called("shown", 90, "");
+    let site = called("shown", App::Sip, 90);
 
     let call = site.cluster.call(site.service().unwrap(), 1200).unwrap();
     let page = sessions(&site);
-    let asked = page["sessions"].as_array().unwrap().iter().find(|session| session["state"] == "Active");
-    let session = asked.unwrap_or_else(|| panic!("no active session in {page}"));
+    let session = active(&page);
 
     assert_eq!(call.answer.header("Require"), Some("timer"), "the application knows no timers; its 200 is completed");
     assert!(call.answer.header("Session-Expires").unwrap().starts_with("1200;refresher=uac"), "{:?}", call.answer);
@@ -82,14 +85,25 @@ fn a_call_that_is_up_shows_its_interval_refresher_and_deadline() {
     call.hang_up().unwrap();
 }
 
+/// What is asked within the call shows that both directions of its route are whole.
 #[test]
-fn a_caller_that_vanishes_is_hung_up_on_at_the_end_of_its_session() {
-    let site = called("expiry", 90, include_str!("../../../sipp/uac_vanishes.xml"));
+fn calls_that_kamailio_routes_on_are_judged_and_completed_as_well() {
+    let _alone = alone();
+    let site = called("kamailio", App::Kamailio, 120);
+    let service = site.service().unwrap();
 
-    // It answers the BYE of the sidecar, and fails without one.
-    play(&site).unwrap();
-
+    let refused = site.cluster.invite(service, 119).unwrap();
+    let mut call = site.cluster.call(service, 1200).unwrap();
+    call.check().unwrap();
     let page = sessions(&site);
-    let ended = |session: &&Value| session["ended"] == "Expired";
-    assert_eq!(page["sessions"].as_array().unwrap().iter().filter(ended).count(), 1, "{page}");
+    let session = active(&page);
+
+    assert_eq!((refused.status, refused.header("Min-SE")), (422, Some("120")));
+    assert_eq!(call.answer.header("Require"), Some("timer"), "the callee knows no timers; its 200 is completed");
+    assert!(call.answer.header("Session-Expires").unwrap().starts_with("1200;refresher=uac"), "{:?}", call.answer);
+    assert_eq!((&session["interval_s"], &session["refresher"]), (&json!(1200), &json!("Remote")), "{session}");
+    let sidecars =
+        site.kubectl(&["get", "pods", "--selector=app=callee", "-o", "jsonpath={.items[*].spec.initContainers}"]);
+    assert_eq!(sidecars.unwrap(), "", "the callee is another party");
+    call.hang_up().unwrap();
 }

@@ -4,8 +4,10 @@
 //! All tests share one node. Each has a namespace of its own, and all but those that mostly wait have the node for
 //! themselves: two cores are not much.
 
+mod abandoned;
 mod admission;
 mod calls;
+mod monitoring;
 mod policies;
 mod propagation;
 mod upgrade;
@@ -18,9 +20,9 @@ use sipwarden_cluster::product::Site;
 use sipwarden_cluster::{Cluster, images};
 
 /// For what the operator and kubelet do in less than a second when nothing else is going on.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// For what takes the start of a process, or a lease to run out.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The node, with sipwarden.
 pub(crate) fn cluster() -> &'static Cluster {
@@ -29,7 +31,7 @@ pub(crate) fn cluster() -> &'static Cluster {
         sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
         let started = Instant::now();
         let cluster = Cluster::node().expect("a node starts");
-        for image in [images::busybox(), images::sipp()] {
+        for image in [images::busybox(), images::sipp(), images::kamailio()] {
             cluster.import(&image.expect("its programs are installed")).expect("containerd takes an OCI archive");
         }
         cluster.install_sipwarden(&[]).expect("the charts install");

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sipwarden_cluster::product::{App, NAMESPACE, Pod, Site};
+use sipwarden_cluster::wait::eventually;
 use sipwarden_cluster::{Call, Cluster, Component, images};
 
 /// For what takes the start of a process, or a lease to run out.
 const PATIENCE: Duration = Duration::from_secs(90);
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const OPERATOR: &str = "deployment/sipwarden-operator";
 
 /// A policy that refuses intervals below `seconds`.
@@ -93,11 +94,21 @@ fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Ca
         voice.eventually("the policy in calls", SOON, || judges(voice, &pod, 100)).expect("it comes true in time");
     }
 
+    lose_config(voice, &voice.pods().expect("there are pods")[0]);
     voice.policy("carrier", &least(200)).expect("the API server takes the policy");
     other.policy("carrier", &too_long()).expect("the API server takes the policy");
 }
 
-/// Calls go on, and a sidecar that dies is back with its policy. What it knew of calls is gone, their routes are not.
+/// Takes the config out of a pod's file, which no operator puts back. Its sidecar goes on with what it had.
+fn lose_config(site: &Site, pod: &Pod) {
+    site.kubectl(&["annotate", "pod", &pod.name, "sipwarden.dev/config-"]).expect("the API server obeys");
+    let noticed = || site.status(pod).ok().filter(|status| status["source"] == "LastGood");
+    let status = site.eventually("the loss to be noticed", PATIENCE, noticed).expect("it comes true in time");
+    assert_eq!(status["policy"], "carrier", "{status}");
+}
+
+/// Calls go on, and sidecars that die are back with their policy, one of them without its file. What they knew of calls is
+/// gone, their routes are not.
 fn without_api_server(cluster: &Cluster, voice: &Site, call: &mut Call) {
     let pods = voice.pods().expect("there are pods");
     let service = voice.service().expect("there is a Service");
@@ -105,18 +116,19 @@ fn without_api_server(cluster: &Cluster, voice: &Site, call: &mut Call) {
 
     call.check().expect("the call is up");
     cluster.call(service, 1800).expect("the call is accepted").hang_up().expect("the call is up");
-    let pod = &pods[0];
-    let before = voice.status(pod).expect("the sidecar answers");
-    cluster.kill_container("voice", &pod.name, "sipwarden").expect("it runs");
-    let killed = Instant::now();
-    let back = || voice.status(pod).ok().filter(|status| status["hash"] == before["hash"]);
-    // Nothing of the API server's can be looked at now.
-    let status = sipwarden_cluster::wait::eventually("the killed sidecar with its policy", PATIENCE, back)
-        .expect("it comes true in time");
-    println!("a killed sidecar is back {:.1} s after its death: {status}", killed.elapsed().as_secs_f64());
-    assert!(status["source"] == "File" || status["source"] == "LastGood", "{status}");
-    let judged = || judges(voice, pod, 100);
-    sipwarden_cluster::wait::eventually("its judgement of calls", SOON, judged).expect("it comes true in time");
+    for (pod, source) in pods.iter().zip(["LastGood", "File"]) {
+        let before = voice.status(pod).expect("the sidecar answers");
+        assert_eq!(before["source"], source, "{before}");
+        cluster.kill_container("voice", &pod.name, "sipwarden").expect("it runs");
+        let killed = Instant::now();
+        // A younger policy is a new process's. Nothing of the API server's can be looked at now.
+        let is_new = |status: &Value| status["ageS"].as_f64() < before["ageS"].as_f64();
+        let back = || voice.status(pod).ok().filter(|status| status["hash"] == before["hash"] && is_new(status));
+        let status = eventually("the killed sidecar with its policy", PATIENCE, back).expect("it comes true in time");
+        println!("a killed sidecar is back {:.1} s after its death: {status}", killed.elapsed().as_secs_f64());
+        assert_eq!(status["source"], source, "{status}");
+        eventually("its judgement of calls", SOON, || judges(voice, pod, 100)).expect("it comes true in time");
+    }
     call.check().expect("the call is up");
 }
 
@@ -130,6 +142,7 @@ fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
             .eventually("the change made meanwhile", PATIENCE, || judges(voice, &pod, 200))
             .expect("it comes true in time");
     }
+    voice.eventually("every sidecar's file", SOON, || voice.all_obey("carrier")).expect("it comes true in time");
     println!("changes made meanwhile obeyed {:.1} s after recovery", started.elapsed().as_secs_f64());
     voice
         .eventually("a true status", PATIENCE, || {
