@@ -32,6 +32,8 @@ struct State {
     replaced: Vec<(i64, usize, String)>,
     version: u64,
     failures: usize,
+    /// The Secret cannot be written.
+    is_read_only: bool,
     /// How calls of several replicas interleave.
     schedule: u64,
 }
@@ -50,6 +52,7 @@ impl World {
             replaced: Vec::new(),
             version: 0,
             failures: 0,
+            is_read_only: false,
             schedule: 0,
         })))
     }
@@ -136,6 +139,9 @@ impl Cluster for World {
 
     async fn replace(&self, ca: &StoredCa) -> Result<(), ClusterError> {
         let mut state = self.call().await?;
+        if state.is_read_only {
+            return Err(ClusterError::Failed("forbidden".into()));
+        }
         if state.secret.as_ref().is_none_or(|secret| secret.version != ca.version) {
             return Err(ClusterError::Conflict);
         }
@@ -222,6 +228,17 @@ async fn the_first_replica_makes_the_ca_and_the_second_signs_with_it() {
         first.is_trusted_by(&bundle).unwrap();
         second.is_trusted_by(&bundle).unwrap();
     }
+}
+
+#[tokio::test]
+async fn who_may_not_rotate_still_signs_with_the_ca_there_is() {
+    let world = World::new();
+    world.replica().settle().await;
+    world.pass(300 * 86_400);
+    world.state().is_read_only = true;
+    let mut restarted = world.replica();
+    restarted.keeper.look().await.expect_err("the next CA cannot be stored");
+    restarted.is_trusted_by(&world.bundles()[0]).expect("the CA is valid for two months more");
 }
 
 #[tokio::test]

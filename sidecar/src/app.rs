@@ -149,6 +149,7 @@ impl Bound {
         let workers_pending = self.readiness.guard("workers");
         let mut workers = Workers::start(self.datagrams).await?;
         let metrics = Arc::new(Metrics::new());
+        metrics.calls_limit(self.settings.max_calls);
         let (shards, reveal) = (self.settings.workers, self.settings.log_sip_users);
         let begin = |otlp| Tracing::begin(otlp, shards, self.endpoints.clone(), reveal, metrics.clone());
         let tracing = self.settings.otlp.as_ref().map(begin).transpose()?;
@@ -286,13 +287,13 @@ fn shard_config(settings: &Settings, endpoints: &[Endpoint]) -> anyhow::Result<S
         endpoint.leg == Leg::Local && settings.reaches_app(&listen)
     };
     let app_endpoint = endpoints.iter().position(is_app_facing).context("--app is reached from no --app-listen")?;
-    let all = Limits::default();
+    let calls = settings.max_calls / settings.workers;
     Ok(ShardConfig {
         endpoints: endpoints.iter().map(|endpoint| core_endpoint(settings, endpoint)).collect(),
         bound: endpoints.iter().map(|endpoint| endpoint.local).collect(),
         app: Flow { endpoint: u16::try_from(app_endpoint)?, connection: 0, peer: app.addr },
         next_hop: settings.next_hop.clone(),
-        limits: Limits { calls: all.calls / settings.workers, ..all },
+        limits: Limits { calls, ..Limits::default() },
         clock_speed: settings.clock_speed,
         key: crate::random(),
     })

@@ -46,7 +46,7 @@ pub enum Command {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RunArgs {
     /// The same settings in YAML: policy, lastGood, credentialsDir, listen, appListen, app, nextHop, advertise, status,
-    /// admin, adminTokenFile, clockSpeed, workers, recordMib, logFormat, log, logSipUsers, otlp, otlpRatio
+    /// admin, adminTokenFile, clockSpeed, workers, recordMib, maxCalls, logFormat, log, logSipUsers, otlp, otlpRatio
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -95,6 +95,10 @@ pub struct RunArgs {
     /// Remember decisions and messages in N MiB, for an hour at most; 0 remembers nothing [default: 8]
     #[arg(long, value_name = "N")]
     pub record_mib: Option<u32>,
+    /// Calls tracked at once; further ones pass without a timer, and are counted. 100,000 take 75 to 190 MiB
+    /// [default: 2000000]
+    #[arg(long, value_name = "N")]
+    pub max_calls: Option<usize>,
     /// How log lines look [default: text]
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -166,6 +170,7 @@ impl RunArgs {
             clock_speed: self.clock_speed.unwrap_or(1),
             workers: self.workers.unwrap_or(1),
             record_mib: self.record_mib.unwrap_or(Settings::DEFAULT_RECORD_MIB),
+            max_calls: self.max_calls.unwrap_or(Settings::default_max_calls()),
             log_sip_users: self.log_sip_users,
             otlp: self.otlp.map(|endpoint| Otlp { endpoint, ratio: self.otlp_ratio.unwrap_or(Ratio::ALL) }),
         };
@@ -197,6 +202,7 @@ impl RunArgs {
             clock_speed: self.clock_speed.or(file.clock_speed),
             workers: self.workers.or(file.workers),
             record_mib: self.record_mib.or(file.record_mib),
+            max_calls: self.max_calls.or(file.max_calls),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
             log_sip_users: self.log_sip_users || file.log_sip_users,

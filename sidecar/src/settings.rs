@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use sipwarden_otlp::Otlp;
+use sipwarden_session_timer::Limits;
 
 use crate::address::{Advertised, ListenAddress};
 use crate::policy_file::Sources;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub workers: usize,
     /// Room for what is remembered of decisions and messages, in MiB; 0 remembers nothing.
     pub record_mib: u32,
+    /// Calls tracked at once, by all workers together.
+    pub max_calls: usize,
     /// Users of SIP URIs stand in log lines and traces.
     pub log_sip_users: bool,
     /// Where sessions are traced.
@@ -51,6 +54,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// As many as the core keeps unless told otherwise; nor may there be more.
+    pub fn default_max_calls() -> usize {
+        Limits::default().calls
+    }
+
     /// Loopback, because `/sessions` tells who calls whom.
     pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8642));
 
@@ -94,6 +102,13 @@ impl Settings {
             self.app
         );
         ensure!((1..=MAX_WORKERS).contains(&self.workers), "--workers must be 1 to {MAX_WORKERS}");
+        let calls = self.workers..=Settings::default_max_calls();
+        ensure!(
+            calls.contains(&self.max_calls),
+            "--max-calls must be {} (one for each worker) to {}",
+            calls.start(),
+            calls.end()
+        );
         ensure!((1..=MAX_CLOCK_SPEED).contains(&self.clock_speed), "--clock-speed must be 1 to {MAX_CLOCK_SPEED}");
         ensure!(self.record_mib <= MAX_RECORD_MIB, "--record-mib must be 0 to {MAX_RECORD_MIB}");
         if self.clock_speed > 1 && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
@@ -132,6 +147,7 @@ mod tests {
             clock_speed: 1,
             workers: 1,
             record_mib: 1,
+            max_calls: Settings::default_max_calls(),
             log_sip_users: false,
             otlp: None,
         }
@@ -177,5 +193,7 @@ mod tests {
         refused(Settings { workers: 0, ..settings() }, "--workers");
         refused(Settings { clock_speed: 101, ..settings() }, "--clock-speed");
         refused(Settings { record_mib: 4097, ..settings() }, "--record-mib");
+        refused(Settings { max_calls: 2_000_001, ..settings() }, "--max-calls");
+        refused(Settings { max_calls: 3, workers: 4, ..settings() }, "one for each worker");
     }
 }

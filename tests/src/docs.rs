@@ -20,9 +20,15 @@ pub fn pages() -> Vec<Page> {
     let first = ["docs/getting-started.md", "docs/kubernetes.md", "README.md"].map(PathBuf::from);
     let more = ["charts/sipwarden-crds/README.md", "charts/sipwarden/README.md", RUNBOOK].map(PathBuf::from);
     let mut all = first.to_vec();
-    all.extend(markdown_in("docs").into_iter().filter(|path| !first.contains(path)));
+    let mine = |path: &PathBuf| !first.contains(path) && !path.ends_with(PLUGIN);
+    all.extend(markdown_in("docs").into_iter().filter(mine));
     all.extend(more);
     all.iter().map(|path| Page::read(path)).collect()
+}
+
+/// The page about the plugin, whose commands are held to its command line by `operator/kubectl/tests/docs.rs`.
+pub fn page_of_the_plugin() -> Page {
+    Page::read(&Path::new("docs").join(PLUGIN))
 }
 
 /// Pages for those who work on the code: their links are followed, their commands are known to exist.
@@ -30,6 +36,7 @@ pub fn pages_for_developers() -> Vec<Page> {
     ["ARCHITECTURE.md", "CONTRIBUTING.md"].iter().map(|path| Page::read(Path::new(path))).collect()
 }
 
+const PLUGIN: &str = "kubectl.md";
 const RUNBOOK: &str = "charts/sipwarden/files/alerts/RUNBOOK.md";
 
 /// Paths of the Markdown files in a folder of the repository and below it, sorted.

@@ -24,6 +24,7 @@ pub struct Setup {
     next_hop: Option<String>,
     clock_speed: u32,
     admin_token: Option<String>,
+    max_calls: Option<u32>,
 }
 
 /// A running sidecar.
@@ -35,7 +36,15 @@ pub struct Sidecar {
 impl Setup {
     /// A sidecar that runs `spec`, the YAML of a SessionPolicy's spec, before the app at `app`.
     pub fn new(spec: &str, app: SocketAddr) -> Setup {
-        Setup { policy: policy(spec), app, ip: LOOPBACK, next_hop: None, clock_speed: CLOCK_SPEED, admin_token: None }
+        Setup {
+            policy: policy(spec),
+            app,
+            ip: LOOPBACK,
+            next_hop: None,
+            clock_speed: CLOCK_SPEED,
+            admin_token: None,
+            max_calls: None,
+        }
     }
 
     /// Listens on this address instead of IPv4 loopback.
@@ -62,6 +71,12 @@ impl Setup {
         self
     }
 
+    /// Tracks so many calls at once.
+    pub fn max_calls(mut self, calls: u32) -> Setup {
+        self.max_calls = Some(calls);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Sidecar {
         let mut process = Process::start("sidecar", &binary(), |command, dir| {
@@ -74,6 +89,9 @@ impl Setup {
             command.args(["--admin", "127.0.0.1:0", "--clock-speed", &self.clock_speed.to_string()]);
             if let Some(next_hop) = &self.next_hop {
                 command.args(["--next-hop", next_hop]);
+            }
+            if let Some(calls) = self.max_calls {
+                command.args(["--max-calls", &calls.to_string()]);
             }
             if let Some(token) = &self.admin_token {
                 let file = dir.join("token");

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sipwarden_crds::file::lint;
-use sipwarden_tests::docs::{Block, Mark, Page, Place, Runner, pages, pages_for_developers, repository};
+use sipwarden_tests::docs::{
+    Block, Mark, Page, Place, Runner, page_of_the_plugin, pages, pages_for_developers, repository,
+};
 use sipwarden_tests::sidecar::binary;
 
 /// What a block may be. `sh` is run; commands under another name would not be.
@@ -29,7 +31,7 @@ const NETWORK: &str = "ip link set lo up && ip address add 192.0.2.10/32 dev lo 
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn all() -> Vec<Page> {
-    pages().into_iter().chain(pages_for_developers()).collect()
+    pages().into_iter().chain([page_of_the_plugin()]).chain(pages_for_developers()).collect()
 }
 
 #[test]
@@ -60,12 +62,12 @@ fn check_block(page: &Page, block: &Block) {
     }
 }
 
-/// A command within a line is hard to copy, and not run.
+/// A command within a line is hard to copy, and not run. Those of the plugin are held to its command line where it is.
 #[test]
 fn commands_stand_in_blocks() {
     for page in pages() {
         for (line, code) in &page.spans {
-            let mut words = code.split_whitespace();
+            let mut words = code.split_whitespace().filter(|_| !code.starts_with("kubectl sipwarden "));
             let program = words.next().is_some_and(|word| PROGRAMS.contains(&word));
             let is_command = program && words.any(|word| word.starts_with("--") || word.contains("://"));
             assert!(!is_command, "{}: `{code}` belongs into a block, so that it is run", page.place(*line));

@@ -1,5 +1,5 @@
 //! A real Prometheus scrapes real sidecars during real calls: every query of the dashboards has data then, and every alert
-//! of a sidecar that can be caused in a minute fires when it is caused. StateNearFull cannot: its unit test has to do.
+//! of a sidecar fires when it is caused. `prometheus_operator` is the same for the operator.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,9 +9,8 @@ use std::time::Duration;
 use sipwarden_tests::ports::{LOOPBACK, free};
 use sipwarden_tests::process::Process;
 use sipwarden_tests::prometheus::phones::{Phones, app_socket};
-use sipwarden_tests::prometheus::reference::operator_text;
-use sipwarden_tests::prometheus::server::{Prometheus, Target, serve};
-use sipwarden_tests::prometheus::shipped::{Dashboard, RuleFile, dashboards, rule_files};
+use sipwarden_tests::prometheus::server::{Prometheus, Target};
+use sipwarden_tests::prometheus::shipped::{Dashboard, dashboards, rule_file};
 use sipwarden_tests::sidecar::{Setup, Sidecar, binary};
 use sipwarden_tests::sipp::{callee, caller};
 use sipwarden_tests::wait::{eventually, until};
@@ -62,25 +61,6 @@ fn every_query_about_sidecars_has_data_after_calls() {
     assert_eq!(count("sum(sipwarden_refreshes_total)"), 2.0);
 }
 
-/// What its registries tell before anything happens: rates are 0, and shares and quantiles have no number yet.
-#[test]
-fn every_query_about_the_operator_is_answered_and_one_that_does_not_lead_is_told() {
-    let rules = rules("operator.yaml").without_waiting();
-    let prometheus = Prometheus::start(&[Target::new(serve(operator_text()), "operator")], &[rules]);
-
-    let dashboards = dashboards();
-    let queries: Vec<_> =
-        dashboards.iter().flat_map(Dashboard::queries).filter(|query| query.is_of_operator()).collect();
-    assert!(queries.len() > 20);
-    for query in queries {
-        let answered =
-            || prometheus.ask(&query.filled(VARIABLES)).is_ok_and(|samples| !samples.is_empty()).then_some(());
-        eventually(&format!("data for {}", query.place), SCRAPED, answered);
-    }
-    let firing = || prometheus.firing().into_keys().collect::<Vec<_>>();
-    eventually("the alert", SCRAPED, || (firing() == ["SipwardenOperatorNotLeading "]).then_some(()));
-}
-
 #[test]
 fn every_alert_of_a_sidecar_fires_when_it_is_caused() {
     let policies = tempfile::tempdir().unwrap();
@@ -91,6 +71,9 @@ fn every_alert_of_a_sidecar_fires_when_it_is_caused() {
     let old_pbx = Setup::new(OURS, old_app.local_addr().unwrap()).start();
     let lost = Setup::new(POLICY, free(LOOPBACK)).start();
     let unconfigured = Bare::start(&[]);
+    let full_app = app_socket();
+    let full = Setup::new(POLICY, full_app.local_addr().unwrap()).max_calls(5).real_time().start();
+    let rolled_out = [Setup::new(POLICY, free(LOOPBACK)).start(), Setup::new(OURS, free(LOOPBACK)).start()];
     let (good, kept) = (path("good.yaml"), path("kept.json"));
     write_policy(&good, "mode: Observe");
     let refused = Bare::start(&["--policy", good.to_str().unwrap(), "--last-good", kept.to_str().unwrap()]);
@@ -102,15 +85,21 @@ fn every_alert_of_a_sidecar_fires_when_it_is_caused() {
         Target::new(unconfigured.admin, "unconfigured"),
         Target::new(refused.admin, "refused"),
         Target::new(stale.admin, "stale"),
+        Target::new(full.admin().addr(), "full"),
+        Target::new(rolled_out[0].admin().addr(), "rolled-out"),
+        Target::second(rolled_out[1].admin().addr(), "rolled-out"),
     ];
-    let prometheus = Prometheus::start(&targets, &[rules("sidecar.yaml").without_waiting()]);
+    let prometheus = Prometheus::start(&targets, &[rule_file("sidecar.yaml").without_waiting().text]);
     let before: Vec<_> = prometheus.firing().into_keys().collect();
-    let expected_before = ["SipwardenPolicyStale stale", "SipwardenSidecarUnconfigured unconfigured"];
+    let expected_before =
+        ["SipwardenPolicyStale rolled-out", "SipwardenPolicyStale stale", "SipwardenSidecarUnconfigured unconfigured"];
     assert!(before.iter().all(|alert| expected_before.contains(&alert.as_str())), "{before:?}");
 
     misbehave(&mut Phones::new(app, pbx.udp()));
     let mut phones = Phones::new(old_app, old_pbx.udp());
     (0..6).for_each(|_| drop(phones.call("phone", "Supported: timer\r\nAllow: INVITE, ACK, BYE\r\n", "")));
+    let mut phones = Phones::new(full_app, full.udp());
+    (0..5).for_each(|_| drop(phones.call("phone", WITH_TIMER, TIMER_ACCEPTED)));
     lost.stop();
     write_policy(&good, "mode: Sometimes");
 
@@ -118,6 +107,7 @@ fn every_alert_of_a_sidecar_fires_when_it_is_caused() {
         "SipwardenExpiriesAboveNormal old-pbx",
         "SipwardenLimitReached pbx",
         "SipwardenPolicyRefused refused",
+        "SipwardenPolicyStale rolled-out",
         "SipwardenPolicyStale stale",
         "SipwardenRefreshFailures pbx",
         "SipwardenRefreshesNotSent old-pbx",
@@ -125,7 +115,15 @@ fn every_alert_of_a_sidecar_fires_when_it_is_caused() {
         "SipwardenRejectionsWithoutMinSE pbx",
         "SipwardenSidecarDown lost",
         "SipwardenSidecarUnconfigured unconfigured",
+        "SipwardenStateNearFull full",
     ];
+    for alert in rule_file("sidecar.yaml").alerts() {
+        assert!(
+            expected.iter().any(|expected| expected.starts_with(&alert.name)),
+            "{} is not seen to fire",
+            alert.name
+        );
+    }
     let firing = || prometheus.firing();
     let all = || expected.iter().all(|alert| firing().contains_key(*alert)).then_some(());
     let all_fired = until(SCRAPED * 2, all).is_some();
@@ -152,10 +150,6 @@ fn misbehave(phones: &mut Phones) {
     (0..6).for_each(|_| phones.refresh_fails(&mut call, 500));
     (0..6).for_each(|_| phones.refused(WITH_TIMER, 422));
     phones.call(&"x".repeat(9000), WITH_TIMER, TIMER_ACCEPTED);
-}
-
-fn rules(file: &str) -> RuleFile {
-    rule_files().into_iter().find(|rules| rules.path.ends_with(file)).expect("it is shipped")
 }
 
 fn write_policy(path: &Path, spec: &str) {

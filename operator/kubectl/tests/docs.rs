@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use clap::{Arg, CommandFactory};
+use clap::{Arg, CommandFactory, Parser};
 use kubectl_sipwarden::{cli::Cli, rights::RIGHTS};
 
 const BEGIN: &str = "written by SIPWARDEN_WRITE=1 cargo test -p kubectl-sipwarden --test plugin_docs -->\n";
@@ -19,6 +19,26 @@ fn the_documented_commands_are_those_of_the_command_line() {
         std::fs::write(&path, &expected).unwrap();
     }
     assert!(text == expected || std::env::var_os("SIPWARDEN_WRITE").is_some(), "docs/kubectl.md is not as the code is");
+}
+
+/// What stands in the pages as a command is one that the command line takes.
+#[test]
+fn every_example_is_understood() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let text: String =
+        ["kubectl.md", "checks.md"].map(|page| std::fs::read_to_string(folder.join(page)).unwrap()).concat();
+    let blocks = text.lines().filter(|line| line.starts_with("    ")).map(str::trim);
+    // One that is only a command's name speaks of it.
+    let spans = text.split('`').skip(1).step_by(2).filter(|span| span.split_whitespace().count() > 3);
+    let examples: Vec<_> = blocks.chain(spans).filter_map(|line| line.split_once("kubectl sipwarden ")).collect();
+    for (_, example) in &examples {
+        let end = example.find(['>', '|', '#']).unwrap_or(example.len());
+        let words = example[..end].split_whitespace();
+        if let Err(error) = Cli::try_parse_from(["kubectl-sipwarden"].into_iter().chain(words)) {
+            assert!(!error.use_stderr(), "{example}: {error}");
+        }
+    }
+    assert!(examples.len() > 20, "{} examples", examples.len());
 }
 
 #[test]

@@ -123,6 +123,10 @@ impl<C: Cluster> Keeper<C> {
             Err(None) => Step::Create,
             Err(Some(why)) => Step::Replace(*why),
         };
+        // What signs now goes on to, whatever becomes of the step: who may not rotate still answers, and tells when that ends.
+        if let Some(set) = set.as_ref().ok().filter(|set| set.current.certificate.is_valid_at(now_s)) {
+            self.sign_with(set, now_s)?;
+        }
         let Some(set) = self.take(step, set.ok(), version.as_deref(), now_s).await? else {
             return Ok(Report { step: Step::Keep, conflict: true, again: SOON });
         };
@@ -130,8 +134,7 @@ impl<C: Cluster> Keeper<C> {
         if let (false, Some(next)) = (conflict, &set.next) {
             self.trusted.get_or_insert_with(|| (next.certificate.pem.clone(), now_s));
         }
-        self.renew_leaf(&set, now_s)?;
-        self.metrics.ca_expiry_s.set(set.current.certificate.not_after_s);
+        self.sign_with(&set, now_s)?;
         let again = match (conflict || step != Step::Keep, set.next.is_some()) {
             (true, _) => SOON,
             (false, true) => Duration::from_secs(self.timing.propagation_s.unsigned_abs()).clamp(SOON, CALM) / 4,
@@ -247,8 +250,9 @@ impl<C: Cluster> Keeper<C> {
         Ok(conflict)
     }
 
-    /// After half its life, after a change of the CA, and when the clock went where it is not valid.
-    fn renew_leaf(&mut self, set: &CaSet, now_s: i64) -> Result<(), CaError> {
+    /// A leaf of the CA, anew after half its life, after a change of the CA, and when the clock went where it is not valid.
+    fn sign_with(&mut self, set: &CaSet, now_s: i64) -> Result<(), CaError> {
+        self.metrics.ca_expiry_s.set(set.current.certificate.not_after_s);
         let good = self.leaf.as_ref().is_some_and(|leaf| {
             leaf.ca_pem == set.current.certificate.pem
                 && leaf.not_before_s <= now_s

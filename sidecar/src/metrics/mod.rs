@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntGauge, Registry, TextEncoder};
 use sipwarden_otlp::Fate;
-use sipwarden_session_timer::{Event, Leg, LimitKind, Limits};
+use sipwarden_session_timer::{Event, Leg, LimitKind};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 
@@ -48,6 +48,7 @@ pub struct Metrics {
     spans: Grid<1>,
     decision: Histogram,
     sessions: IntGauge,
+    calls_limit: IntGauge,
     connections: IntGauge,
     events: EventMetrics,
 }
@@ -132,8 +133,6 @@ impl Metrics {
     pub fn new() -> Metrics {
         let registry = Registry::new();
         let r = &registry;
-        let calls_limit = gauge(r, "sipwarden_calls_limit", "Calls tracked at once; others pass without a timer.");
-        calls_limit.set(i64::try_from(Limits::default().calls).unwrap_or(i64::MAX));
         Metrics {
             policy: PolicyMetrics::new(r),
             rules: RuleMetrics::new(r),
@@ -189,10 +188,16 @@ impl Metrics {
                 vec![5e-7, 1e-6, 2e-6, 4e-6, 8e-6, 16e-6, 32e-6, 64e-6, 256e-6, 1e-3],
             ),
             sessions: gauge(r, "sipwarden_sessions_active", "Sessions with a 2xx and no end."),
+            calls_limit: gauge(r, "sipwarden_calls_limit", "Calls tracked at once; others pass without a timer."),
             connections: gauge(r, "sipwarden_connections", "Open stream connections."),
             events: EventMetrics::new(r),
             registry,
         }
+    }
+
+    /// How many calls are tracked at once.
+    pub fn calls_limit(&self, calls: usize) {
+        self.calls_limit.set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
 
     /// A message from `side` and what became of it.

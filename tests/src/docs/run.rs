@@ -148,8 +148,9 @@ impl Runner {
             command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.path().join("bin").display()));
         });
         let status = process.wait(limit);
-        let begun = steps.iter().enumerate().filter(|(number, _)| self.path().join(format!("{number}.out")).exists());
-        let (last, step) = begun.last().unwrap_or_else(|| panic!("{name}: nothing was run"));
+        let mut begun =
+            steps.iter().enumerate().filter(|(number, _)| self.path().join(format!("{number}.out")).exists());
+        let (last, step) = begun.next_back().unwrap_or_else(|| panic!("{name}: nothing was run"));
         assert!(status.success() && last + 1 == steps.len(), "{} fails ({status}):\n{}", step.place, step.text);
         for (number, step) in steps.iter().enumerate() {
             let printed = fs::read_to_string(self.path().join(format!("{number}.out"))).unwrap_or_default();

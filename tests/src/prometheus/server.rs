@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -30,22 +29,15 @@ pub struct Prometheus {
 #[derive(Clone, Debug)]
 pub struct Target {
     addr: SocketAddr,
-    workload: String,
+    kind: Kind,
 }
 
-/// Gives every scrape this text, for as long as the test lives.
-pub fn serve(text: String) -> SocketAddr {
-    let listener = TcpListener::bind((LOOPBACK, 0)).expect("loopback has a free TCP port");
-    let addr = listener.local_addr().expect("a bound socket has an address");
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let head = BufReader::new(&stream).lines().map_while(Result::ok).find(String::is_empty);
-            let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n{text}");
-            // A scrape that is gone is Prometheus's to tell.
-            let _ = head.map(|_| (&stream).write_all(answer.as_bytes()));
-        }
-    });
-    addr
+#[derive(Clone, Debug)]
+enum Kind {
+    /// The sidecar of this pod of a Deployment.
+    Sidecar { workload: String, pod: &'static str },
+    /// The operator of this revision.
+    Operator { revision: &'static str },
 }
 
 /// An instant of one series.
@@ -56,27 +48,49 @@ pub struct Sample {
 }
 
 impl Target {
-    /// A pod of this Deployment in the namespace `voice`.
+    /// The sidecar of a pod of this Deployment in the namespace `voice`.
     pub fn new(addr: SocketAddr, workload: &str) -> Target {
-        Target { addr, workload: workload.to_owned() }
+        Target { addr, kind: Kind::Sidecar { workload: workload.to_owned(), pod: "x2x4q" } }
     }
 
-    /// With the labels that Prometheus finds at a pod in Kubernetes.
+    /// The same in a second pod of the Deployment.
+    pub fn second(addr: SocketAddr, workload: &str) -> Target {
+        Target { addr, kind: Kind::Sidecar { workload: workload.to_owned(), pod: "k7m9z" } }
+    }
+
+    /// The operator of this revision, in the namespace `sipwarden-system`.
+    pub fn operator(addr: SocketAddr, revision: &'static str) -> Target {
+        Target { addr, kind: Kind::Operator { revision } }
+    }
+
+    /// With the labels that Prometheus finds at a pod in Kubernetes, or those that the chart's ServiceMonitor comes to.
     fn config(&self) -> Value {
-        let replica_set = format!("{}-7d9f8b6c54", self.workload);
-        json!({
-            "targets": [self.addr.to_string()],
-            "labels": {
-                "__meta_kubernetes_namespace": "voice",
-                "__meta_kubernetes_pod_container_name": "sipwarden",
-                "__meta_kubernetes_pod_container_port_name": "sipwarden-http",
-                "__meta_kubernetes_pod_controller_kind": "ReplicaSet",
-                "__meta_kubernetes_pod_controller_name": replica_set,
-                "__meta_kubernetes_pod_label_sipwarden_dev_sidecar": "injected",
-                "__meta_kubernetes_pod_name": format!("{replica_set}-x2x4q"),
-                "__meta_kubernetes_pod_phase": "Running",
-            },
-        })
+        let labels = match &self.kind {
+            Kind::Sidecar { workload, pod } => {
+                let replica_set = format!("{workload}-7d9f8b6c54");
+                json!({
+                    "__meta_kubernetes_namespace": "voice",
+                    "__meta_kubernetes_pod_container_name": "sipwarden",
+                    "__meta_kubernetes_pod_container_port_name": "sipwarden-http",
+                    "__meta_kubernetes_pod_controller_kind": "ReplicaSet",
+                    "__meta_kubernetes_pod_controller_name": replica_set,
+                    "__meta_kubernetes_pod_label_sipwarden_dev_sidecar": "injected",
+                    "__meta_kubernetes_pod_name": format!("{replica_set}-{pod}"),
+                    "__meta_kubernetes_pod_phase": "Running",
+                })
+            }
+            Kind::Operator { revision } => json!({
+                "namespace": "sipwarden-system",
+                "job": format!("sipwarden-operator-{revision}"),
+                "pod": format!("sipwarden-operator-{revision}-5c7f9-abcde"),
+                "container": "operator",
+            }),
+        };
+        json!({ "targets": [self.addr.to_string()], "labels": labels })
+    }
+
+    fn is_operator(&self) -> bool {
+        matches!(self.kind, Kind::Operator { .. })
     }
 }
 
@@ -89,15 +103,24 @@ impl Prometheus {
             for (index, rules) in rules.iter().enumerate() {
                 fs::write(dir.join(format!("rules-{index}.yaml")), rules).expect("the directory is ours");
             }
-            let targets: Vec<_> = targets.iter().map(Target::config).collect();
+            let configs = |operators: bool| {
+                targets
+                    .iter()
+                    .filter(|target| target.is_operator() == operators)
+                    .map(Target::config)
+                    .collect::<Vec<_>>()
+            };
             let config = json!({
                 "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
                 "rule_files": ["rules-*.yaml"],
-                "scrape_configs": [{
-                    "job_name": "sidecars",
-                    "static_configs": targets,
-                    "relabel_configs": scrape_config()["relabel_configs"],
-                }],
+                "scrape_configs": [
+                    {
+                        "job_name": "sidecars",
+                        "static_configs": configs(false),
+                        "relabel_configs": scrape_config()["relabel_configs"],
+                    },
+                    { "job_name": "operators", "static_configs": configs(true) },
+                ],
             });
             fs::write(dir.join("config.yaml"), config.to_string()).expect("the directory is ours");
             command.args(["--config.file=config.yaml", "--storage.tsdb.path=data", "--log.level=warn"]);

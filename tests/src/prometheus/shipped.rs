@@ -45,6 +45,11 @@ pub fn rule_files() -> Vec<RuleFile> {
     files("alerts", "yaml").map(|path| RuleFile { text: read(&path), path }).collect()
 }
 
+/// The file of rules of this name.
+pub fn rule_file(name: &str) -> RuleFile {
+    rule_files().into_iter().find(|rules| rules.path.ends_with(name)).expect("it is shipped")
+}
+
 /// All dashboards.
 pub fn dashboards() -> Vec<Dashboard> {
     let dashboard = |path: PathBuf| {
@@ -69,9 +74,11 @@ impl RuleFile {
         list(&file["groups"]).cloned().collect()
     }
 
-    /// The same rules, whose conditions need not last.
-    pub fn without_waiting(&self) -> String {
-        self.text.lines().filter(|line| !line.starts_with("    for: ")).map(|line| format!("{line}\n")).collect()
+    /// The same rules, whose conditions need not last: what a test waits for is the state, not the time it has to be so.
+    pub fn without_waiting(mut self) -> RuleFile {
+        let kept = self.text.lines().filter(|line| !line.starts_with("    for: "));
+        self.text = kept.map(|line| format!("{line}\n")).collect();
+        self
     }
 }
 

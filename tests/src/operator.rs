@@ -1,0 +1,73 @@
+//! The real operator process against an API server.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs};
+
+use crate::admin::Admin;
+use crate::ports::{LOOPBACK, free};
+use crate::process::Process;
+use crate::wait::eventually;
+
+/// How long it may take until it has its certificates, its first lists and, where nobody else leads, the lease.
+const START: Duration = Duration::from_secs(40);
+
+/// A running operator.
+pub struct Operator {
+    process: Process,
+    http: SocketAddr,
+    webhook: SocketAddr,
+}
+
+impl Operator {
+    /// Starts a replica of the revision `default` with a kubeconfig, and these further flags; waits until it can be scraped.
+    pub fn start(kubeconfig: &Path, flags: &[&str]) -> Operator {
+        let (http, webhook) = (free(LOOPBACK), free(LOOPBACK));
+        let process = Process::start("operator", &binary(), |command, _| {
+            command.args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"]);
+            command.args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string()]);
+            command.args(["--log-format", "text", "--shutdown-delay-s", "0"]).args(flags);
+            command.env("KUBECONFIG", kubeconfig);
+        });
+        let operator = Operator { process, http, webhook };
+        eventually("the operator's port", START, || TcpStream::connect(operator.http).ok());
+        operator
+    }
+
+    /// Waits until it leads.
+    pub fn until_leading(self) -> Operator {
+        let leads = || (self.admin().metric("sipwarden_operator_leading") == 1.0).then_some(());
+        eventually("the operator to lead", START, leads);
+        self
+    }
+
+    /// Its port for probes and Prometheus.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.http)
+    }
+
+    /// Where API servers ask it.
+    pub fn webhook(&self) -> SocketAddr {
+        self.webhook
+    }
+
+    /// Ends it as an orchestrator would.
+    pub fn stop(mut self) {
+        self.process.terminate();
+    }
+}
+
+/// `SIPWARDEN_OPERATOR`, or built now in the profile of this test, so that it is never an old one.
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("SIPWARDEN_OPERATOR") {
+        return PathBuf::from(path);
+    }
+    let build = ["build", "--quiet", "--package", "sipwarden-operator", "--bin", "sipwarden-operator"];
+    let built = Command::new(env!("CARGO")).args(build).status().expect("cargo runs");
+    assert!(built.success(), "cargo {build:?}");
+    let test = env::current_exe().expect("a test knows its own path");
+    let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");
+    fs::canonicalize(target.join("debug/sipwarden-operator")).expect("the operator was built")
+}
