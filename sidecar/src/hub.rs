@@ -251,6 +251,7 @@ impl Hub {
                 report::log(index, &event, self.logs_users(), trace, about);
             }
         }
+        shard.forget_judged();
     }
 
     /// Asks the resolver.

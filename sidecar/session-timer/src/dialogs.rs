@@ -302,6 +302,11 @@ impl Dialogs {
         self.judged.as_ref()
     }
 
+    /// The owner has seen [`Self::judged`]: what comes next may be no message of ours.
+    pub fn forget_judged(&mut self) {
+        self.judged = None;
+    }
+
     /// What an event that was told last is about, so far as it is still known.
     pub fn context(&self, session: Option<SessionId>, call_id: Option<&[u8]>) -> Context<'_> {
         let session = session.and_then(|id| self.sessions.get(slot_of(id)).filter(|session| session.id == id));

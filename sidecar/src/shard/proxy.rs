@@ -144,6 +144,11 @@ impl Shard {
         self.dialogs.set_policy(policy);
     }
 
+    /// What was told of the last message is taken down: the next may be one that the dialogs do not see.
+    pub fn forget_judged(&mut self) {
+        self.dialogs.forget_judged();
+    }
+
     /// What was done to the message that was forwarded last.
     pub fn edits(&self) -> &Edits {
         &self.edits

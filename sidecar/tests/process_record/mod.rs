@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::process_harness::{Options, PATIENCE, Sidecar, eventually, http, receive, request};
+use crate::process_harness::{Options, PATIENCE, Sidecar, eventually, header, http, receive, request};
 use crate::{POLICY, phone, policy_file, set_up_call};
 
 const OBSERVE: &str = "\
@@ -37,6 +37,9 @@ async fn refused_call(sidecar: &Sidecar, call: &str, interval: u32) {
     phone.send(request("INVITE", "UDP", from, call, &lines).as_bytes()).await.expect("sent");
     let answer = receive(&phone).await;
     assert!(answer.starts_with("SIP/2.0 422 "), "{answer}");
+    let to = format!("To: {}", header(&answer, "To").expect("a To"));
+    let ack = request("INVITE", "UDP", from, call, "").replace("INVITE sip", "ACK sip").replace("1 INVITE", "1 ACK");
+    phone.send(ack.replace("To: <sip:bob@example.com>", &to).as_bytes()).await.expect("sent");
 }
 
 fn kinds(decisions: &Value) -> Vec<&str> {
@@ -306,6 +309,22 @@ async fn what_another_policy_would_decide_is_judged_on_the_requests_there_were()
     }
     let (status, _) = http(sidecar.admin, "POST", "/what-if", &" ".repeat((1 << 20) + 1)).await;
     assert_eq!(status, 413);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_call_is_judged_once_whatever_follows_it() {
+    let (_directory, sidecar) = start(POLICY, Options::default()).await;
+    refused_call(&sidecar, "once", 60).await;
+    eventually("the ACK is remembered", async || {
+        let told = json(&sidecar, "/messages?call_id=once%40example.com").await;
+        told["messages"].as_array().is_some_and(|messages| messages.iter().any(|m| m["outcome"] == "Absorbed"))
+    })
+    .await;
+    let config = json(&sidecar, "/config").await["config"].clone();
+    let (status, body) = http(sidecar.admin, "POST", "/what-if", &config.to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON")["judged"], 1);
     sidecar.stop().await;
 }
 

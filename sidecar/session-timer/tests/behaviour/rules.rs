@@ -51,8 +51,8 @@ fn a_rule_for_a_domain_looks_at_from_or_to() {
         (vec!["Carrier.Example"], vec![], Leg::Remote, RULED),
         (vec!["carrier.example"], vec![], Leg::Local, PLAIN),
         (vec![], vec!["carrier.example"], Leg::Local, RULED),
-        (vec!["other.example", "pod.example"], vec!["carrier.example"], Leg::Local, RULED),
-        (vec!["pod.example"], vec!["other.example"], Leg::Local, PLAIN),
+        (vec!["bench.example", "pod.example"], vec!["carrier.example"], Leg::Local, RULED),
+        (vec!["pod.example"], vec!["bench.example"], Leg::Local, PLAIN),
     ] {
         let domains = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
         let matches = Match { from_domains: domains(from), to_domains: domains(to), ..Match::default() };
@@ -197,4 +197,19 @@ fn a_session_without_rule_is_matched_anew_under_a_new_policy() {
             assert_eq!(left.header("Session-Expires"), Some(expected), "{matches:?}, refreshed by {from:?}");
         }
     }
+}
+
+#[test]
+fn a_request_tells_what_another_policy_would_have_decided() {
+    both_directions(|caller| {
+        let stricter = policy(Mode::Enforce, at_least(900));
+        let rejected = |asked| vec![EventKind::Rejected { to: caller, asked, min_se: 900 }];
+        let invite = Call::from(caller).invite().with(TIMER).with("Session-Expires: 600");
+        let mut bench = Bench::with_policy(policy(Mode::Enforce, at_least(90)));
+        let judged = bench.send(caller, &invite).judged.expect("it is a request for a timer");
+        assert!(judged.facts.is_initial() && judged.facts.is_of_caller());
+        assert_eq!(judged.facts.judged_by(&stricter, None), rejected(600));
+        assert_eq!(judged.facts.judged_by(&policy(Mode::Enforce, at_least(90)), None), []);
+        assert!(bench.send(caller, &invite).judged.is_none(), "a copy of what was judged is not judged");
+    });
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipwarden_session_timer::{
-    Action, Arrival, CallKey, Config, Dialogs, Endpoint, Event, EventKind, Flow, Leg, Limits, Mode, Policy, Resend,
-    SessionView, Time, Timers, Transmit, Verdict,
+    Action, Arrival, CallKey, Config, Dialogs, Endpoint, Event, EventKind, Flow, Judged, Leg, Limits, Mode, Policy,
+    Resend, SessionView, Time, Timers, Transmit, Verdict,
 };
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::value::Transport;
@@ -47,6 +47,8 @@ pub(crate) struct Passage {
     /// What the router shall forward once more as the application's.
     pub(crate) resent: Vec<Wire>,
     pub(crate) events: Vec<Event>,
+    /// When it is a request that was judged.
+    pub(crate) judged: Option<Judged>,
 }
 
 /// A message of the core's own.
@@ -122,12 +124,19 @@ impl Bench {
         edits.render(&message, &mut left);
         let left = Wire::of_bytes(left);
         let Drained { sent, resent, events } = self.drain();
+        let judged = self.dialogs.judged().cloned();
+        self.dialogs.forget_judged();
+        if let Some(judged) = &judged {
+            let again = judged.facts.judged_by(&judged.policy, judged.rule);
+            let told: Vec<_> = events.iter().map(|event| event.kind).take(again.len()).collect();
+            assert_eq!(again, told, "judged again by the same policy, the same is decided");
+        }
         if self.mode == Mode::Observe {
             assert_eq!(left.0.as_bytes(), message.bytes(), "Observe changes nothing");
             assert!(matches!(verdict, Verdict::Forward { .. }) && sent.is_empty(), "Observe answers nothing");
             assert!(events.iter().all(|event| event.observed || event.session.is_none()), "{events:?}");
         }
-        Passage { verdict, left, sent, resent, events }
+        Passage { verdict, left, sent, resent, events, judged }
     }
 
     /// Hand in a message of `from` that must go on: as it leaves.
