@@ -62,13 +62,9 @@ fn commands() -> String {
     for name in names() {
         let command = root.find_subcommand(&name).expect("it is one of them");
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let _ = write!(text, "\n### {name}\n\n{about}\n\n");
-        if let Some(examples) = command.get_after_help().map(ToString::to_string) {
-            for example in examples.lines().filter(|line| line.starts_with("  ")) {
-                let _ = writeln!(text, "  {example}");
-            }
-            text.push('\n');
-        }
+        let synopsis = command.clone().render_usage().to_string();
+        let synopsis = synopsis.trim_start_matches("Usage: ");
+        let _ = write!(text, "\n### {name}\n\n{about}\n\n```text\n{synopsis}\n```\n\n");
         let _ = write!(text, "| | |\n|---|---|\n");
         let own = |argument: &&Arg| !argument.is_global_set() && argument.get_id() != "help";
         for argument in command.get_arguments().filter(own) {
