@@ -73,7 +73,7 @@ fn calls_injection_and_policies_outlive_the_operator_and_the_api_server() {
     call.hang_up().unwrap();
 }
 
-/// Calls go on, and new pods come up with sidecar and policy. Changes are made that nobody takes up.
+/// Calls go on, and new pods come up with sidecar and policy, those of a new workload too. Changes are made that nobody takes up.
 fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Call) {
     scale_operator(cluster, 0);
     let pods = ["-n", NAMESPACE, "get", "pods", "-o", "name"];
@@ -93,6 +93,13 @@ fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Ca
     for pod in voice.pods().expect("there are pods") {
         voice.eventually("the policy in calls", SOON, || judges(voice, &pod, 100)).expect("it comes true in time");
     }
+
+    // Nobody has heard of this workload: what its pods get is their policy's config.
+    voice.run_as("late", App::Idle, 1).expect("the pods run");
+    let late = &voice.pods_of("late").expect("there are pods")[0];
+    let obeys = || voice.status(late).ok().filter(|status| status["policy"] == "carrier" && status["source"] == "File");
+    voice.eventually("the policy in a new workload", SOON, obeys).expect("it comes true in time");
+    voice.eventually("the policy in its calls", SOON, || judges(voice, late, 100)).expect("it comes true in time");
 
     lose_config(voice, &voice.pods().expect("there are pods")[0]);
     voice.policy("carrier", &least(200)).expect("the API server takes the policy");
@@ -148,7 +155,7 @@ fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
         .eventually("a true status", PATIENCE, || {
             let counts = &voice.get("sessionpolicy", "carrier").ok()?["status"]["pods"];
             let is_ready = voice.condition("carrier", "Ready")? == "True Ready";
-            (is_ready && counts["inStep"] == 3 && counts["matched"] == 3).then_some(())
+            (is_ready && counts["inStep"] == 4 && counts["matched"] == 4).then_some(())
         })
         .expect("it is there");
 
