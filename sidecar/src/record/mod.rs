@@ -54,7 +54,9 @@ pub struct Recorder {
     pub requests: Ring<Asked>,
     numbers: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
-    before: Vec<u8>,
+    /// Of the message at hand, before it goes into its ring in one piece.
+    text: Vec<u8>,
+    /// Its lines as they leave.
     after: Vec<u8>,
     /// For messages of our own; taken while one is read.
     slots: Option<Box<Slots>>,
@@ -120,8 +122,6 @@ pub struct Asked {
     pub peer: Option<SocketAddr>,
     /// Of the Call-ID, the From URI and the To URI.
     lens: [u32; 3],
-    /// The Call-ID has a user of the call in it.
-    pub names_user: bool,
 }
 
 /// A message as it was handled.
@@ -161,7 +161,7 @@ impl Recorder {
             requests: Ring::new(eighth, REQUEST_TEXT),
             numbers,
             metrics,
-            before: Vec::new(),
+            text: Vec::new(),
             after: Vec::new(),
             slots: Some(Box::new(Slots::new())),
         }
@@ -184,7 +184,7 @@ impl Recorder {
             Outcome::Parked => return None,
         };
         let call_id = message.call_id().filter(|_| is_of_call(message, outcome))?;
-        self.before.clear();
+        let lens = self.begin_text(call_id, message);
         self.after.clear();
         for name in WATCHED {
             for header in message.all(name) {
@@ -192,12 +192,14 @@ impl Recorder {
                 if edited {
                     shard.edits().render_range(message, line.clone(), &mut self.after);
                 }
-                self.before.extend_from_slice(&message.bytes()[line]);
+                self.text.extend_from_slice(&message.bytes()[line]);
             }
         }
+        let lens = self.with_lines(lens);
         if edited {
             let end = message.headers_end();
             shard.edits().render_range(message, end..end, &mut self.after);
+            self.text.extend_from_slice(&self.after);
         }
         let passage = Passage {
             from: Some(leg),
@@ -206,9 +208,9 @@ impl Recorder {
             status,
             initial: message.method() == Some(Method::Invite) && message.to_tag().is_none(),
             edited,
-            lens: [0; 3],
+            lens,
         };
-        Some(self.keep_passage(now, passage, call_id, start_line(message)))
+        Some(self.keep_passage(now, passage))
     }
 
     /// Keeps what the dialogs sent of themselves.
@@ -218,11 +220,10 @@ impl Recorder {
             if let Ok(message) = Message::parse(out.packet(packet), &mut slots)
                 && let Some(call_id) = message.call_id()
             {
-                self.before.clear();
-                self.after.clear();
+                let lens = self.begin_text(call_id, &message);
                 let ours = WATCHED_OF_OURS.into_iter().filter(|_| message.method() == Some(Method::Bye));
                 for header in WATCHED.into_iter().chain(ours).flat_map(|name| message.all(name)) {
-                    self.before.extend_from_slice(&message.bytes()[header.line_start..header.line_end]);
+                    self.text.extend_from_slice(&message.bytes()[header.line_start..header.line_end]);
                 }
                 let passage = Passage {
                     from: None,
@@ -231,9 +232,9 @@ impl Recorder {
                     status: None,
                     initial: false,
                     edited: false,
-                    lens: [0; 3],
+                    lens: self.with_lines(lens),
                 };
-                self.keep_passage(now, passage, call_id, start_line(&message));
+                self.keep_passage(now, passage);
             }
             self.slots = Some(slots);
         }
@@ -256,18 +257,29 @@ impl Recorder {
             judged: judged.clone(),
             peer,
             lens: [call_id, parties[0], parties[1]].map(|part| part.len() as u32),
-            names_user: names_user(call_id, parties.map(Some)),
         };
         let number = self.next_number();
         let lost = self.requests.push(number, now, asked, &[call_id, parties[0], parties[1], user_agent]);
         self.count(RecordKind::Request, lost);
     }
 
-    fn keep_passage(&mut self, now: Time, passage: Passage, call_id: &[u8], start: &[u8]) -> u64 {
+    /// Puts Call-ID and start line into the empty text, and says how long they are.
+    fn begin_text(&mut self, call_id: &[u8], message: &Message) -> [u32; 2] {
+        let start = start_line(message);
+        self.text.clear();
+        self.text.extend_from_slice(call_id);
+        self.text.extend_from_slice(start);
+        [call_id, start].map(|part| part.len() as u32)
+    }
+
+    /// The lengths with that of the lines, which are all that has come since.
+    fn with_lines(&self, [call_id, start]: [u32; 2]) -> [u32; 3] {
+        [call_id, start, self.text.len() as u32 - call_id - start]
+    }
+
+    fn keep_passage(&mut self, now: Time, passage: Passage) -> u64 {
         let number = self.next_number();
-        let lens = [call_id, start, &self.before].map(|part| part.len() as u32);
-        let parts = [call_id, start, &self.before, &self.after];
-        let lost = self.messages.push(number, now, Passage { lens, ..passage }, &parts);
+        let lost = self.messages.push(number, now, passage, &[&self.text]);
         self.count(RecordKind::Message, lost);
         number
     }
@@ -364,11 +376,14 @@ fn start_line<'b>(message: &Message<'b>) -> &'b [u8] {
 
 /// Does a Call-ID hold the user of one of these From and To values, or URIs? One of two letters is found by chance.
 pub fn names_user(call_id: &[u8], parties: [Option<&[u8]>; 2]) -> bool {
-    parties.into_iter().flatten().map(user_of).any(|user| {
-        user.len() > 2
-            && call_id.len() >= user.len()
-            && call_id.windows(user.len()).any(|part| part.eq_ignore_ascii_case(user))
-    })
+    parties.into_iter().flatten().map(user_of).any(|user| user.len() > 2 && holds(call_id, user))
+}
+
+/// Is `part` in `text`, in any case of letters? First letters are compared first: this is on the way of messages.
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (part.first(), text.len().checked_sub(part.len())) else { return false };
+    let starts = text[..=last].iter().enumerate().filter(|(_, byte)| *byte | 0x20 == first | 0x20);
+    starts.map(|(at, _)| &text[at..at + part.len()]).any(|found| found.eq_ignore_ascii_case(part))
 }
 
 /// What stands before the `@` of a From or To value or of a URI; coarse, for this is on the way of messages.

@@ -11,7 +11,7 @@ use sipwarden_session_timer::{Mode, PeerFacts, Policy};
 
 use super::reader::{LOCKED, Reader, Told};
 use super::ring::Read;
-use super::{Asked, peer_ip};
+use super::{Asked, names_user, peer_ip};
 use crate::typed::shown_call_id;
 
 /// Requests shown of those that change.
@@ -107,10 +107,11 @@ impl Reader {
     }
 
     fn example(&self, read: &Read<Asked>, now: Vec<Told>, then: Vec<Told>, reveal: bool) -> Example {
-        let [call_id, ..] = read.head.parts(&read.text);
+        let [call_id, from, to, _] = read.head.parts(&read.text);
+        let names_user = names_user(call_id, [Some(from), Some(to)]);
         Example {
             at: self.at(read.at),
-            call_id: shown_call_id(call_id, read.head.names_user && !reveal),
+            call_id: shown_call_id(call_id, names_user && !reveal),
             peer: read.head.peer.map(|peer| peer.to_string()),
             direction: read.head.judged.facts.direction().as_str(),
             now,
