@@ -117,11 +117,13 @@ impl Edits {
             if left == 0 {
                 return;
             }
-            match header.elements().nth(left) {
+            let mut elements = header.elements();
+            let gone = elements.by_ref().take(left).count();
+            match elements.next() {
                 Some((kept, _)) => return self.remove(header.value_start..kept),
                 None => self.remove(header.line_start..header.line_end),
             }
-            left -= header.elements().count();
+            left -= gone;
         }
     }
 

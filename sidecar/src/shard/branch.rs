@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use sipwarden_session_timer::{CallKey, Flow, Leg};
-use sipwarden_sip::value::{Transport, Via};
+use sipwarden_sip::value::{Transport, Via, params};
 use sipwarden_sip::{HeaderName, Message};
 
 use super::digits::{hex, hex_of_u64, parse_hex};
@@ -130,8 +130,17 @@ pub(super) fn response_to(key: u64, ours: &Via, next: &Via, leg: Leg, sockets: &
 /// RFC 3261 §18.2.2, RFC 3581 §4. `maddr` is for multicast, which we do not do. A host name is never looked up: where
 /// it was not an address, `received` is there.
 fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
-    let ip = parse_ip(via.param("received").unwrap_or(via.host))?;
-    let rport = if transport == Transport::Udp { via.param("rport") } else { None };
+    let (mut received, mut rport) = (None, None);
+    for param in params(via.params) {
+        let value = || Some(param.value.unwrap_or_default());
+        match param.name.len() {
+            8 if param.name.eq_ignore_ascii_case(b"received") => received = received.or_else(value),
+            5 if param.name.eq_ignore_ascii_case(b"rport") => rport = rport.or_else(value),
+            _ => {}
+        }
+    }
+    let ip = parse_ip(received.unwrap_or(via.host))?;
+    let rport = rport.filter(|_| transport == Transport::Udp);
     let rport = rport.and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
     Some(SocketAddr::new(ip, rport.or(via.port).unwrap_or_else(|| default_port(transport))))
 }

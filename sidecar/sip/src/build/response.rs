@@ -53,7 +53,8 @@ impl Responder {
 
     /// Is this ACK the answer to a final response that [`Self::respond`] wrote with a tag of ours?
     pub fn owns_ack(&self, ack: &Message) -> bool {
-        ack.method() == Some(Method::Ack) && ack.to_tag() == Some(&self.tag(ack))
+        let might_be_ours = |tag: &&[u8]| tag.len() == TAG_LEN && tag.starts_with(TAG_PREFIX);
+        ack.method() == Some(Method::Ack) && ack.to_tag().filter(might_be_ours).is_some_and(|tag| tag == self.tag(ack))
     }
 
     /// A hash of what a request shares with its retransmissions and with the ACK of its failure (RFC 3261 §17.1.1.3).

@@ -99,17 +99,24 @@ pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
 }
 
 fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut parts = text.split(|byte| *byte == b'.');
-    for octet in &mut octets {
-        let digits = parts.next()?;
-        // A leading zero means octal to some.
-        if digits.len() > 3 || digits.len() > 1 && digits[0] == b'0' {
-            return None;
-        }
-        *octet = u8::try_from(lex::number(digits)?).ok()?;
+    let (mut octets, mut place) = ([0; 4], 0);
+    // `None` before the first digit of an octet.
+    let mut octet: Option<u16> = None;
+    for byte in text {
+        octet = match (byte, octet) {
+            (b'.', Some(whole)) if place < 3 => {
+                octets[place] = u8::try_from(whole).ok()?;
+                place += 1;
+                None
+            }
+            (b'0'..=b'9', None) => Some(u16::from(byte - b'0')),
+            // A leading zero means octal to some.
+            (b'0'..=b'9', Some(before @ 1..=25)) => Some(before * 10 + u16::from(byte - b'0')),
+            _ => return None,
+        };
     }
-    parts.next().is_none().then(|| octets.into())
+    octets[3] = u8::try_from(octet?).ok()?;
+    (place == 3).then(|| octets.into())
 }
 
 /// `host [":" port]` off the front of a text.
