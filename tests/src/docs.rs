@@ -1,5 +1,6 @@
 //! The documentation as its tests see it: pages with their commands, files, links and anchors, and where commands run.
 
+pub mod decisions;
 mod page;
 mod run;
 

@@ -4,6 +4,7 @@
 //! address; `docs_cluster` has the commands of Kubernetes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sipwarden_crds::file::lint;
 use sipwarden_tests::docs::{
-    Block, Mark, Page, Place, Runner, page_of_the_plugin, pages, pages_for_developers, repository,
+    Block, Mark, Page, Place, Runner, decisions, page_of_the_plugin, pages, pages_for_developers, repository,
 };
 use sipwarden_tests::sidecar::binary;
 
@@ -49,6 +50,17 @@ fn every_command_is_run_or_says_why_not() {
         }
     }
     assert!(commands >= 50 && not_run <= MOST_NOT_RUN, "{commands} blocks of commands, {not_run} of them not run");
+}
+
+#[test]
+fn the_words_for_decisions_are_as_written() {
+    let (path, rendered) = (decisions::path(), decisions::render());
+    if env::var_os("SIPWARDEN_WRITE").is_some() {
+        fs::write(&path, &rendered).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let how = "SIPWARDEN_WRITE=1 cargo test -p sipwarden-tests --test docs";
+    assert!(written == rendered, "docs/decisions.md differs from the code: {how}\n{rendered}");
 }
 
 fn check_block(page: &Page, block: &Block) {

@@ -79,7 +79,10 @@ pub fn everything_but_events(metrics: &Metrics) {
 pub fn every_event() -> Vec<EventKind> {
     let mut events = vec![EventKind::ActsForApp, EventKind::ProbeSent, EventKind::MediaChanged];
     events.extend([EventKind::ShortInterval { interval: 60 }, EventKind::Retried { interval: 120 }]);
-    events.extend([None, Some(90)].map(|interval| EventKind::Established { interval, refresher: None }));
+    events.extend([None, Some(90)].map(|interval| {
+        let refresher = interval.map(|_| Leg::Remote);
+        EventKind::Established { interval, refresher }
+    }));
     events.extend([408, 481].map(|status| EventKind::ProbeFailed { status }));
     events.extend([401, 407].map(|status| EventKind::Challenged { status }));
     events.extend(
@@ -100,10 +103,10 @@ fn events_of(side: Leg) -> Vec<EventKind> {
     let (interval, asked, min_se) = (90, 60, 90);
     let mut events = vec![
         EventKind::Rejected { to: side, asked, min_se },
-        EventKind::RejectionSeen { to: side, min_se: None },
+        EventKind::RejectionSeen { to: side, min_se: Some(min_se) },
         EventKind::RejectionWithoutMinSe { to: side },
         EventKind::Inserted { from: side, interval },
-        EventKind::Lowered { from: side, asked, interval },
+        EventKind::Lowered { from: side, asked: 7200, interval: 1800 },
         EventKind::Raised { from: side, asked, interval },
         EventKind::MinSeRaised { from: side, min_se },
         EventKind::RefresherChosen { side },
@@ -125,7 +128,7 @@ fn events_of(side: Leg) -> Vec<EventKind> {
         events.push(EventKind::AnsweredForApp { from: side, method });
         events.push(EventKind::Glare { from: side, method });
     }
-    let failures = [300, 400, 408, 422, 481, 491, 499, 500, 599, 600, 699];
+    let failures = [488, 300, 400, 408, 422, 481, 491, 499, 500, 599, 600, 699];
     events.extend(failures.map(|status| EventKind::RefreshFailed { by: side, status }));
     let outcomes =
         [200, 299, 300, 408, 481, 500, 699].map(ByeOutcome::Answered).into_iter().chain([ByeOutcome::TimedOut]);
