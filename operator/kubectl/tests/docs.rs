@@ -27,10 +27,8 @@ fn every_example_is_understood() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let text: String =
         ["kubectl.md", "checks.md"].map(|page| std::fs::read_to_string(folder.join(page)).unwrap()).concat();
-    let blocks = text.lines().filter(|line| line.starts_with("    ")).map(str::trim);
-    // One that is only a command's name speaks of it.
-    let spans = text.split('`').skip(1).step_by(2).filter(|span| span.split_whitespace().count() > 3);
-    let examples: Vec<_> = blocks.chain(spans).filter_map(|line| line.split_once("kubectl sipwarden ")).collect();
+    let lines = lines_that_are_run(&text);
+    let examples: Vec<_> = lines.iter().filter_map(|line| line.split_once("kubectl sipwarden ")).collect();
     for (_, example) in &examples {
         let end = example.find(['>', '|', '#']).unwrap_or(example.len());
         let words = example[..end].split_whitespace();
@@ -39,6 +37,24 @@ fn every_example_is_understood() {
         }
     }
     assert!(examples.len() > 20, "{} examples", examples.len());
+}
+
+/// Lines of blocks `sh`, and commands within a sentence, of which one that is only a command's name speaks of it. Other blocks
+/// show a synopsis, or what is printed.
+fn lines_that_are_run(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut block = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), block) {
+            (Some(language), None) => block = Some(language),
+            (Some(_), Some(_)) => block = None,
+            (None, Some(language)) => found.extend(Some(line).filter(|_| language == "sh")),
+            (None, None) => {
+                found.extend(line.split('`').skip(1).step_by(2).filter(|span| span.split_whitespace().count() > 3));
+            }
+        }
+    }
+    found
 }
 
 #[test]
