@@ -75,10 +75,10 @@ pub(super) struct CaCertificate {
 }
 
 /// A CA that can sign.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ca {
     pub(super) certificate: CaCertificate,
-    key: KeyPair,
+    key: Arc<KeyPair>,
 }
 
 /// A leaf, and how long it is good for.
@@ -118,7 +118,7 @@ impl Ca {
         params.not_before = date(not_before_s)?;
         params.not_after = date(not_after_s)?;
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self { certificate: CaCertificate { pem, not_before_s, not_after_s }, key })
+        Ok(Self { certificate: CaCertificate { pem, not_before_s, not_after_s }, key: key.into() })
     }
 
     pub(super) fn read(certificate_pem: &str, key_pem: &str) -> Result<Self, CaError> {
@@ -129,7 +129,7 @@ impl Ca {
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(CaError::WrongKey);
         }
-        Ok(Self { certificate, key })
+        Ok(Self { certificate, key: key.into() })
     }
 
     pub(super) fn key_pem(&self) -> String {
@@ -149,7 +149,7 @@ impl Ca {
         let not_after_s = (now_s + timing.leaf_life_s).min(self.certificate.not_after_s);
         params.not_before = date(not_before_s)?;
         params.not_after = date(not_after_s)?;
-        let issuer = Issuer::from_ca_cert_pem(&self.certificate.pem, &self.key)?;
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate.pem, &*self.key)?;
         let certificate = params.signed_by(&key, &issuer)?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let chain = vec![certificate.der().clone()];

@@ -123,14 +123,28 @@ impl<C: Cluster> Keeper<C> {
             Err(None) => Step::Create,
             Err(Some(why)) => Step::Replace(*why),
         };
-        // What signs now goes on to, whatever becomes of the step: who may not rotate still answers, and tells when that ends.
-        if let Some(set) = set.as_ref().ok().filter(|set| set.current.certificate.is_valid_at(now_s)) {
-            self.sign_with(set, now_s)?;
+        let able = set.as_ref().ok().filter(|set| set.current.certificate.is_valid_at(now_s)).cloned();
+        let done = self.follow(step, set.ok(), version.as_deref(), &configurations, now_s).await;
+        // What signs now goes on to: who may not rotate, or not write bundles, still answers, and tells when that ends.
+        if let (Err(_), Some(set)) = (&done, able) {
+            self.sign_with(&set, now_s)?;
         }
-        let Some(set) = self.take(step, set.ok(), version.as_deref(), now_s).await? else {
+        done
+    }
+
+    /// Does a step, and signs once every bundle has the CA: ready is who can be trusted.
+    async fn follow(
+        &mut self,
+        step: Step,
+        set: Option<CaSet>,
+        version: Option<&str>,
+        configurations: &[Configuration],
+        now_s: i64,
+    ) -> Result<Report, CertsError> {
+        let Some(set) = self.take(step, set, version, now_s).await? else {
             return Ok(Report { step: Step::Keep, conflict: true, again: SOON });
         };
-        let conflict = self.publish(&configurations, &set.bundle()).await?;
+        let conflict = self.publish(configurations, &set.bundle()).await?;
         if let (false, Some(next)) = (conflict, &set.next) {
             self.trusted.get_or_insert_with(|| (next.certificate.pem.clone(), now_s));
         }

@@ -27,7 +27,7 @@ const MAX_OLD: usize = 4;
 const OLD_GRACE_S: i64 = 600;
 
 /// All CAs that matter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CaSet {
     /// Signs.
     pub(super) current: Ca,

@@ -78,7 +78,10 @@ fn the_quick_start_of_the_readme_works(runs: &Runs) {
 
     let application = repository().join("tests/cluster/voice.yaml");
     printed(&runs.shell(&folder, &format!("kubectl apply -f {}", application.display())));
-    let told = printed(&runs.shell(&folder, commands));
+    let (install, use_it) = commands.split_at(commands.find("kubectl label").expect("the namespace is labelled"));
+    printed(&runs.shell(&folder, install));
+    await_injection(runs);
+    let told = printed(&runs.shell(&folder, use_it));
 
     assert!(told.contains("carrier"), "{told}");
     printed(&runs.shell(&folder, "kubectl -n voice rollout status deployment/uas --timeout=120s"));
@@ -87,4 +90,17 @@ fn the_quick_start_of_the_readme_works(runs: &Runs) {
     eventually("sidecars in both pods", Duration::from_secs(60), injected).expect("it comes true in time");
     let ready = "kubectl -n voice wait sessionpolicy/carrier --for=condition=Ready --timeout=60s";
     printed(&runs.shell(&folder, ready));
+}
+
+/// A person types more slowly than kube-proxy and the API server come to know the webhook.
+fn await_injection(runs: &Runs) {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: probe, namespace: probe}\nspec:\n  containers:\n  \
+               - {name: app, image: app, ports: [{name: sip, containerPort: 5060, protocol: UDP}]}\n";
+    std::fs::write(runs.0.join("probe.yaml"), pod).expect("the folder is ours");
+    let namespace = "kubectl create namespace probe && kubectl label namespace probe sipwarden.dev/inject=enabled";
+    printed(&runs.shell(&runs.0, namespace));
+    let ask = "kubectl create -f probe.yaml --dry-run=server -o jsonpath='{.spec.initContainers[*].name}'";
+    let injects = || (String::from_utf8_lossy(&runs.shell(&runs.0, ask).stdout) == "sipwarden").then_some(());
+    eventually("the webhook to inject", Duration::from_secs(60), injects).expect("it comes true in time");
+    printed(&runs.shell(&runs.0, "kubectl delete namespace probe --wait=false"));
 }
