@@ -34,6 +34,9 @@ struct State {
     failures: usize,
     /// The Secret cannot be written.
     is_read_only: bool,
+    /// Who must not be ready while bundles are still to be written.
+    waiting: Option<Arc<LeafSlot>>,
+    was_early: bool,
     /// How calls of several replicas interleave.
     schedule: u64,
 }
@@ -53,6 +56,8 @@ impl World {
             version: 0,
             failures: 0,
             is_read_only: false,
+            waiting: None,
+            was_early: false,
             schedule: 0,
         })))
     }
@@ -157,6 +162,8 @@ impl Cluster for World {
     async fn publish(&self, configuration: &Configuration, bundle: &str) -> Result<(), ClusterError> {
         let mut state = self.call().await?;
         let now_s = state.now_s;
+        let is_early = state.waiting.as_ref().is_some_and(|slot| slot.is_ready());
+        state.was_early |= is_early;
         state.version += 1;
         let version = state.version.to_string();
         let index = state
@@ -228,6 +235,19 @@ async fn the_first_replica_makes_the_ca_and_the_second_signs_with_it() {
         first.is_trusted_by(&bundle).unwrap();
         second.is_trusted_by(&bundle).unwrap();
     }
+}
+
+#[tokio::test]
+async fn no_replica_is_ready_before_its_ca_is_in_every_bundle() {
+    let world = World::new();
+    world.replica().settle().await;
+    // As a replica leaves it that dies between the two.
+    world.state().configurations.iter_mut().for_each(|configuration| configuration.bundles.fill(String::new()));
+    let mut late = world.replica();
+    world.state().waiting = Some(late.slot.clone());
+    late.look().await;
+    assert!(late.slot.is_ready());
+    assert!(!world.state().was_early, "ready while the API server could not know the CA");
 }
 
 #[tokio::test]
