@@ -1,7 +1,7 @@
 //! The documentation is true: every command of it runs, every policy passes the lint, every link leads somewhere.
 //!
 //! Here are the links, the files and the commands of a plain machine, which run in a network of their own with the example's
-//! address; `docs_cluster` has the commands of Kubernetes.
+//! address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
