@@ -113,7 +113,7 @@ impl Cluster {
         self.helm(&[&fixed, more].concat()).map(drop).with_context(|| self.operator_log())
     }
 
-    /// Ready is who has a certificate; that the API server trusts it is the leader's doing, and so is the first answer.
+    /// Ready is who has a certificate that the bundles know; who leads, and so writes, is decided apart from it.
     fn await_webhook(&self) -> Result<()> {
         let bundle = "jsonpath={.webhooks[*].clientConfig.caBundle}";
         let question = ["get", "validatingwebhookconfiguration", "sipwarden-validator-default", "-o", bundle];
