@@ -85,13 +85,13 @@ pub enum Mode {
     Observe,
 }
 
-/// What is shown of who calls whom, in logs and by the sidecar's admin port. Metrics never name anybody.
+/// What is shown of who calls whom, in logs and traces and by the sidecar's admin port. Metrics never name anybody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Privacy {
-    /// The users of SIP URIs, which are phone numbers more often than not. Redact writes sip:***@host in log lines, and in
-    /// what the admin port shows to who does not ask to reveal them; Show writes them as they are. Example: Show, while a
-    /// trunk is being tested.
+    /// The users of SIP URIs, which are phone numbers more often than not. Redact writes sip:***@host in log lines, in
+    /// spans, and in what the admin port shows to who does not ask to reveal them; Show writes them as they are. Example:
+    /// Show, while a trunk is being tested.
     pub sip_users: SipUsers,
 }
 

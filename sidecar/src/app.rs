@@ -150,8 +150,8 @@ impl Bound {
         let mut workers = Workers::start(self.datagrams).await?;
         let metrics = Arc::new(Metrics::new());
         metrics.calls_limit(self.settings.max_calls);
-        let (shards, reveal) = (self.settings.workers, self.settings.log_sip_users);
-        let begin = |otlp| Tracing::begin(otlp, shards, self.endpoints.clone(), reveal, metrics.clone());
+        let shards = self.settings.workers;
+        let begin = |otlp| Tracing::begin(otlp, shards, self.endpoints.clone(), metrics.clone());
         let tracing = self.settings.otlp.as_ref().map(begin).transpose()?;
         let connections = tcp::Streams::new(workers.runtime.clone(), workers.commands[0].clone(), metrics.clone());
         let (lookups, lookups_asked) = mpsc::unbounded_channel();

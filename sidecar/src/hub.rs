@@ -221,7 +221,8 @@ impl Hub {
         let Guarded { shard, recorder, rules } = guarded;
         let (now, handled) = (step.now, step.handled.as_ref());
         let remote = handled.and(out.remote);
-        let shown = handled.map(|handled| Cause { flow: handled.flow, message: handled.message });
+        let reveal = self.logs_users();
+        let shown = handled.map(|handled| Cause { flow: handled.flow, message: handled.message, reveal });
         let mut traced = self.traces.as_ref().and_then(|traces| traces.turn(index, shown, &out.events));
         let mut cause = None;
         if let Some(recorder) = recorder {
@@ -248,7 +249,7 @@ impl Hub {
             let policy = || Arc::clone(about().policy);
             let trace = traced.as_mut().and_then(|traced| traced.event(&event, shard, policy));
             if !matches!(event.kind, EventKind::LimitReached { .. }) || self.may_log_limit() {
-                report::log(index, &event, self.logs_users(), trace, about);
+                report::log(index, &event, reveal, trace, about);
             }
         }
         shard.forget_judged();
@@ -317,7 +318,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Do log lines show the users of SIP URIs?
+    /// Do log lines and spans show the users of SIP URIs?
     pub fn logs_users(&self) -> bool {
         self.log_sip_users || self.shows_users()
     }

@@ -160,7 +160,7 @@ impl Filter {
 }
 
 /// As it is shown, without a user of the call.
-fn shown_call_id(view: &SessionView, reveal: bool) -> String {
+pub(crate) fn shown_call_id(view: &SessionView, reveal: bool) -> String {
     let parties = view.legs.each_ref().map(|leg| Some(leg.party.as_slice()));
     typed::shown_call_id(&view.call_id, !reveal && names_user(&view.call_id, parties))
 }

@@ -54,6 +54,8 @@ pub struct Cause<'a, 'b> {
     pub flow: Flow,
     /// The message.
     pub message: &'a Message<'b>,
+    /// Whether spans that it begins or makes show the users of SIP URIs.
+    pub reveal: bool,
 }
 
 /// The traces of all shards.
@@ -97,7 +99,6 @@ impl Tracing {
         otlp: &Otlp,
         shards: usize,
         endpoints: Vec<Endpoint>,
-        reveal: bool,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Tracing> {
         let service = Service { name: "sipwarden-sidecar", version: env!("CARGO_PKG_VERSION") };
@@ -118,7 +119,7 @@ impl Tracing {
             keys: RandomState::new(),
             sampler: Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(otlp.ratio.get()))),
             ids: RandomIdGenerator::default(),
-            names: Names::new(endpoints, reveal),
+            names: Names::new(endpoints),
             spans,
             metrics,
         });
@@ -294,7 +295,7 @@ impl Turn<'_, '_, '_> {
         }
         debug_assert!(is_of_invite(answer.message), "sessions begin with a 2xx to INVITE");
         let view = shard.dialogs().session(id)?;
-        let attributes = self.traces.names.attributes(self.shard, &view);
+        let attributes = self.traces.names.attributes(self.shard, &view, answer.reveal);
         // What was told of the INVITE is the first fork's.
         let events = std::mem::take(events);
         Some(Session::new(trace, self.traces.ids.new_span_id(), started, events, attributes, &view))

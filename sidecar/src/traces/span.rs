@@ -15,7 +15,9 @@ use sipwarden_sip::{HeaderName, Message};
 use super::Cause;
 use super::table::{Decision, Events, Refused, Session, Told};
 use crate::address::transport_name;
+use crate::record::names_user;
 use crate::report::{self, Record, session_name};
+use crate::sessions::shown_call_id;
 use crate::transport::Endpoint;
 use crate::typed;
 
@@ -36,7 +38,6 @@ pub(super) struct Trace {
 /// What spans are given names and attributes with.
 pub(super) struct Names {
     endpoints: Vec<Endpoint>,
-    reveal: bool,
     scope: InstrumentationScope,
 }
 
@@ -57,21 +58,21 @@ impl Trace {
 }
 
 impl Names {
-    pub(super) fn new(endpoints: Vec<Endpoint>, reveal: bool) -> Names {
+    pub(super) fn new(endpoints: Vec<Endpoint>) -> Names {
         let scope = InstrumentationScope::builder("sipwarden").with_version(env!("CARGO_PKG_VERSION")).build();
-        Names { endpoints, reveal, scope }
+        Names { endpoints, scope }
     }
 
-    /// What does not change in a session.
-    pub(super) fn attributes(&self, shard: usize, view: &SessionView) -> Vec<KeyValue> {
+    /// What does not change in a session; with `reveal` the users of SIP URIs too.
+    pub(super) fn attributes(&self, shard: usize, view: &SessionView, reveal: bool) -> Vec<KeyValue> {
         let [local, remote] = &view.legs;
         let mut attributes = self.network(remote.flow);
         attributes.extend([
             text("sipwarden.session", session_name(shard, view.id)),
-            text("sipwarden.call_id", String::from_utf8_lossy(&view.call_id).into_owned()),
+            text("sipwarden.call_id", shown_call_id(view, reveal)),
             KeyValue::new("sipwarden.direction", view.direction.as_str()),
-            text("sipwarden.local", typed::shown_party(&local.party, self.reveal)),
-            text("sipwarden.remote", typed::shown_party(&remote.party, self.reveal)),
+            text("sipwarden.local", typed::shown_party(&local.party, reveal)),
+            text("sipwarden.remote", typed::shown_party(&remote.party, reveal)),
         ]);
         attributes
     }
@@ -99,25 +100,24 @@ impl Names {
     /// The span of an INVITE that came to nothing. A refusal by policy is no error of anybody's.
     pub(super) fn refusal(&self, refused: Refused, span: SpanId, cause: Cause, now: SystemTime) -> SpanData {
         let Refused { trace, started, events, decision } = refused;
-        let came_from = self.endpoints[usize::from(cause.flow.endpoint)].leg;
+        let Cause { flow, message, reveal } = cause;
+        let came_from = self.endpoints[usize::from(flow.endpoint)].leg;
         // A request of the caller, or a response to one.
-        let caller = if cause.message.status().is_some() { came_from.other() } else { came_from };
-        let mut attributes = if came_from == Leg::Remote { self.network(cause.flow) } else { Vec::new() };
+        let caller = if message.status().is_some() { came_from.other() } else { came_from };
+        let mut attributes = if came_from == Leg::Remote { self.network(flow) } else { Vec::new() };
         let [local, remote] = match caller {
             Leg::Local => [HeaderName::From, HeaderName::To],
             Leg::Remote => [HeaderName::To, HeaderName::From],
         };
-        let party = |name| {
-            let value = cause.message.first(name).map_or(&b""[..], |header| header.value);
-            typed::shown_party(value, self.reveal)
-        };
-        let call_id = cause.message.call_id().map(String::from_utf8_lossy).unwrap_or_default();
+        let [local, remote] = [local, remote].map(|name| message.first(name).map_or(&b""[..], |header| header.value));
+        let call_id = message.call_id().unwrap_or_default();
+        let names_user = names_user(call_id, [Some(local), Some(remote)]);
         let direction = if caller == Leg::Local { Direction::Outbound } else { Direction::Inbound };
         attributes.extend([
-            text("sipwarden.call_id", call_id.into_owned()),
+            text("sipwarden.call_id", typed::shown_call_id(call_id, names_user && !reveal)),
             KeyValue::new("sipwarden.direction", direction.as_str()),
-            text("sipwarden.local", party(local)),
-            text("sipwarden.remote", party(remote)),
+            text("sipwarden.local", typed::shown_party(local, reveal)),
+            text("sipwarden.remote", typed::shown_party(remote, reveal)),
             number("sipwarden.status", 422),
         ]);
         decided(&decision, &mut attributes);

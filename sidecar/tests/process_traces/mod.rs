@@ -184,6 +184,31 @@ async fn a_refused_invite_is_a_short_span_in_the_trace_of_the_call_that_comes_of
 }
 
 #[tokio::test]
+async fn users_are_in_spans_where_the_policy_shows_them_and_a_call_id_that_names_one_is_hidden_where_not() {
+    for (sip_users, user, call_id) in [("Redact", "***", "***-"), ("Show", "alice", "alice-7@example.com")] {
+        let collector = Collector::start().await;
+        let (options, _directory) = traced(&collector.url());
+        let policy = format!("{POLICY}  privacy: {{sipUsers: {sip_users}}}\n");
+        std::fs::write(options.policy.as_ref().expect("a policy"), policy).expect("written");
+        let sidecar = Sidecar::start(options).await;
+        let phone = phone(&sidecar).await;
+        let from = phone.local_addr().expect("an address");
+        let short = request("INVITE", "UDP", from, "alice-7", "Supported: timer\r\nSession-Expires: 60\r\n");
+        phone.send(short.as_bytes()).await.expect("sent");
+        assert!(receive(&phone).await.starts_with("SIP/2.0 422 "));
+        let again = short.replace("CSeq: 1", "CSeq: 2").replace("Session-Expires: 60", "Session-Expires: 90");
+        asked(&sidecar, &phone, &again, "Contact: <sip:bob@127.0.0.1>\r\n").await;
+        sidecar.stop().await;
+
+        for got in spans(&collector, 2).await {
+            assert!(got.text("sipwarden.remote").contains(user), "{sip_users}: {got:#?}");
+            assert!(got.text("sipwarden.call_id").starts_with(call_id), "{sip_users}: {got:#?}");
+            assert_eq!(format!("{got:?}").contains("alice"), sip_users == "Show", "{got:#?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_expires_is_an_error_and_its_span_holds_the_byes() {
     let collector = Collector::start().await;
     let (options, _directory) = traced(&collector.url());
