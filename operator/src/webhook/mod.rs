@@ -24,7 +24,7 @@ use axum::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{
-    Resource,
+    DynamicObject, Resource,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use serde::de::DeserializeOwned;
@@ -97,42 +97,39 @@ impl Webhook {
 }
 
 async fn inject(State(webhook): State<Webhook>, request: Request) -> Response {
-    let timer = webhook.metrics.start(Endpoint::Inject);
-    let span = span(Endpoint::Inject, &request);
-    let answering = async {
-        match read_review::<Pod>(request).await {
-            Ok(review) => {
-                let (response, outcome) = injecting::answer(&webhook, &review).await;
-                told(&review, outcome);
-                timer.stop(outcome);
-                answer(response)
-            }
-            Err(fault) => {
-                timer.stop(Outcome::Failed);
-                fault.into_response()
-            }
-        }
-    };
-    answering.instrument(span).await
+    let answer = async |review: &AdmissionRequest<Pod>| injecting::answer(&webhook, review).await;
+    review(&webhook, Endpoint::Inject, request, answer).await
 }
 
 async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
-    let timer = webhook.metrics.start(Endpoint::Validate);
-    let span = span(Endpoint::Validate, &request);
+    let answer = async |review: &AdmissionRequest<DynamicObject>| {
+        let response = validating::answer(review, &webhook.settings.revision);
+        let outcome = if response.allowed { Outcome::Allowed } else { Outcome::Denied };
+        (response, outcome)
+    };
+    review(&webhook, Endpoint::Validate, request, answer).await
+}
+
+/// Reads a review, answers it, and tells metrics and a collector about it.
+async fn review<T: Resource + DeserializeOwned>(
+    webhook: &Webhook,
+    endpoint: Endpoint,
+    request: Request,
+    answer: impl AsyncFnOnce(&AdmissionRequest<T>) -> (AdmissionResponse, Outcome),
+) -> Response {
+    let timer = webhook.metrics.start(endpoint);
+    let span = span(endpoint, &request);
     let answering = async {
-        match read_review(request).await {
+        let (response, outcome) = match read_review(request).await {
             Ok(review) => {
-                let response = validating::answer(&review, &webhook.settings.revision);
-                let outcome = if response.allowed { Outcome::Allowed } else { Outcome::Denied };
+                let (response, outcome) = answer(&review).await;
                 told(&review, outcome);
-                timer.stop(outcome);
-                answer(response)
+                (Json(response.into_review()).into_response(), outcome)
             }
-            Err(fault) => {
-                timer.stop(Outcome::Failed);
-                fault.into_response()
-            }
-        }
+            Err(fault) => (fault.into_response(), Outcome::Failed),
+        };
+        timer.stop(outcome);
+        response
     };
     answering.instrument(span).await
 }
@@ -169,8 +166,4 @@ async fn read_review<T: Resource + DeserializeOwned>(request: Request<Body>) -> 
     let review: AdmissionReview<T> = serde_json::from_slice(&body)
         .map_err(|_| (StatusCode::BAD_REQUEST, "not an AdmissionReview of this resource"))?;
     review.try_into().map_err(|_| (StatusCode::BAD_REQUEST, "an AdmissionReview without a request"))
-}
-
-fn answer(response: AdmissionResponse) -> Response {
-    Json(response.into_review()).into_response()
 }
