@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::ports::{LOOPBACK, free};
 use crate::process::Process;
 use crate::prometheus::reference::scrape_config;
+use crate::prometheus::shipped::Query;
 use crate::wait::{eventually, until};
 
 const START: Duration = Duration::from_secs(20);
@@ -149,6 +150,13 @@ impl Prometheus {
             Ok(Sample { labels: found["metric"].clone(), value })
         };
         samples.iter().map(sample).collect()
+    }
+
+    /// Fails unless each of the queries, with these values of variables, has data within that time.
+    pub fn answers(&self, queries: &[Query], variables: &[(&str, &str)], limit: Duration) {
+        let empty = queries.iter().filter(|query| !self.has_data(&query.filled(variables), limit));
+        let empty: Vec<_> = empty.map(|query| &query.place).collect();
+        assert!(empty.is_empty(), "no data for {empty:#?}");
     }
 
     /// Waits until `expr` has a number.

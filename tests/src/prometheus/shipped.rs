@@ -112,10 +112,15 @@ impl Query {
         filled
     }
 
-    /// Whether it asks for what the operator tells.
-    pub fn is_of_operator(&self) -> bool {
+    fn is_of_operator(&self) -> bool {
         self.expr.contains("sipwarden_operator_")
     }
+}
+
+/// The queries of all dashboards about sidecars, or about the operator.
+pub fn queries(of_operator: bool) -> Vec<Query> {
+    let all = dashboards().into_iter().flat_map(|dashboard| dashboard.queries());
+    all.filter(|query| query.is_of_operator() == of_operator).collect()
 }
 
 /// The elements of a list; none if it is no list.
