@@ -112,25 +112,7 @@ fn account(cluster: &Cluster, name: &str, may_write: &[&str]) -> PathBuf {
     let written = may_write.iter().filter_map(|resource| resource.split_once('.'));
     let mut rules: Vec<_> = written.map(|(resource, group)| rule(group, &[resource], &["*"])).collect();
     rules.push(rule("*", &["*"], &["get", "list", "watch"]));
-    let of = |kind: &str| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": name } });
-    let mut role = of("ClusterRole");
-    role["rules"] = rules.into();
-    apply(cluster, role);
-    let subject = json!({ "kind": "ServiceAccount", "name": name, "namespace": "sipwarden-system" });
-    let mut binding = of("ClusterRoleBinding");
-    binding["subjects"] = json!([subject]);
-    binding["roleRef"] = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
-    apply(cluster, binding);
-    let metadata = json!({ "name": name, "namespace": "sipwarden-system" });
-    apply(cluster, json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }));
-
-    let token = cluster.kubectl(&["-n", "sipwarden-system", "create", "token", name]).expect("a token");
-    let text = fs::read_to_string(cluster.kubeconfig()).expect("a kubeconfig");
-    let mut kubeconfig: Value = serde_saphyr::from_str(&text).expect("YAML");
-    kubeconfig["users"][0]["user"] = json!({ "token": token.trim() });
-    let path = cluster.scratch().join(format!("{name}.kubeconfig"));
-    fs::write(&path, kubeconfig.to_string()).expect("the directory is ours");
-    path
+    cluster.account("sipwarden-system", name, "ClusterRole", &rules.into()).expect("an account")
 }
 
 /// A CA as the operator would have made it ten months ago.

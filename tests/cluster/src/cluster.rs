@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::component::{Component, Launch};
 use crate::layout::{KUBERNETES_ADDRESS, Layout, NODE_ADDRESS};
 use crate::node;
-use crate::pki::{Authority, Identity};
+use crate::pki::Authority;
 use crate::run::Run;
 use crate::sandbox::{Lifetime, Sandbox};
 use crate::tools::{self, Tool};
@@ -294,15 +295,15 @@ fn write_identities(layout: &Layout) -> Result<()> {
     ];
     authority.issue("apiserver", "kube-apiserver", None, &names)?;
     let admin = authority.issue("admin", "admin", Some("system:masters"), &[])?;
-    write_kubeconfig(layout, "kubeconfig", &admin)?;
+    write_kubeconfig(layout, "kubeconfig", &admin.user())?;
     if layout.is_node {
         node::write_identities(layout, &authority)?;
     }
     Ok(())
 }
 
-/// A kubeconfig for `identity`, as the run's file `name`.
-pub(crate) fn write_kubeconfig(layout: &Layout, name: &str, identity: &Identity) -> Result<()> {
+/// A kubeconfig for who has these credentials, as the run's file `name`.
+pub(crate) fn write_kubeconfig(layout: &Layout, name: &str, user: &Value) -> Result<()> {
     let text = format!(
         "apiVersion: v1
 kind: Config
@@ -314,17 +315,13 @@ clusters:
     certificate-authority: {authority}
 users:
 - name: user
-  user:
-    client-certificate: {certificate}
-    client-key: {key}
+  user: {user}
 contexts:
 - name: sipwarden
   context: {{cluster: sipwarden, user: user}}
 ",
         server = layout.api_url(),
         authority = Authority::certificate(&layout.pki()).display(),
-        certificate = identity.certificate.display(),
-        key = identity.key.display(),
     );
     fs::write(layout.file(name), text).with_context(|| format!("cannot write {name}"))
 }

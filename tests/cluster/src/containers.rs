@@ -33,22 +33,27 @@ impl Cluster {
 
     /// Kills a container of a pod as a crash would; kubelet then restarts it or not. The API server is not needed.
     pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        self.signal_container(namespace, pod, container, "SIGKILL")
+    }
+
+    /// Sends a signal to the first process of a container of a pod: stopped by `SIGSTOP` it is there and does nothing.
+    pub fn signal_container(&self, namespace: &str, pod: &str, container: &str, signal: &str) -> Result<()> {
         let labels = [("pod.namespace", namespace), ("pod.name", pod), ("container.name", container)];
         let filter = labels.map(|(label, value)| format!(r#"labels."io.kubernetes.{label}"=={value}"#)).join(",");
         let mut list = self.ctr()?;
         list.args(["containers", "list", "--quiet", &filter]);
         let ids = self.output(list, None)?;
         // Of a container that was restarted, those before it are still listed: they have no task to kill.
-        let is_killed = |id: &str| {
+        let is_told = |id: &str| {
             let mut kill = self.ctr()?;
-            kill.args(["tasks", "kill", "--signal", "SIGKILL", id]);
+            kill.args(["tasks", "kill", "--signal", signal, id]);
             anyhow::Ok(self.output(kill, None).is_ok())
         };
-        let mut killed = 0;
+        let mut told = 0;
         for id in ids.lines() {
-            killed += usize::from(is_killed(id)?);
+            told += usize::from(is_told(id)?);
         }
-        ensure!(killed > 0, "no container {container} of pod {namespace}/{pod} runs; {}", self.hint());
+        ensure!(told > 0, "no container {container} of pod {namespace}/{pod} runs; {}", self.hint());
         Ok(())
     }
 

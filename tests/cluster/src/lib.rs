@@ -30,7 +30,8 @@
 //! gone. What remains of such a run (a directory, empty cgroups) the next start removes; of the last runs the logs
 //! stay. Errors name the directory of the logs.
 //!
-//! Outages: [`Cluster::kill`] and [`Cluster::start`] for components, [`Cluster::kill_container`] for containers. Thousands
+//! Outages: [`Cluster::kill`] and [`Cluster::start`] for components, [`Cluster::kill_container`] for containers. Users with
+//! rights of their own: [`Cluster::account`]. Thousands
 //! of pods that nobody runs: `start(Component::Kwok)`. Packets and HTTP from the test itself: [`Cluster::in_network`],
 //! [`Cluster::command`].
 //!
@@ -39,6 +40,7 @@
 //!
 //! Programs are found by [`tools`]: built from Go modules into the user's cache, or Debian packages.
 
+mod account;
 mod caller;
 mod cluster;
 mod component;

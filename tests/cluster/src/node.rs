@@ -49,7 +49,7 @@ pub(crate) fn write_identities(layout: &Layout, authority: &Authority) -> Result
         // Only kubelet serves others with it.
         let names: &[&str] = if file == "kubelet" { &[NODE_NAME, NODE_ADDRESS] } else { &[] };
         let identity: Identity = authority.issue(file, user, group, names)?;
-        write_kubeconfig(layout, &format!("{file}.kubeconfig"), &identity)?;
+        write_kubeconfig(layout, &format!("{file}.kubeconfig"), &identity.user())?;
     }
     Ok(())
 }

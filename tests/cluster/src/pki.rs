@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use serde_json::{Value, json};
 
 /// Signs for one cluster.
 pub(crate) struct Authority {
@@ -20,6 +21,13 @@ pub(crate) struct Authority {
 pub(crate) struct Identity {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+impl Identity {
+    /// As a kubeconfig has it.
+    pub(crate) fn user(&self) -> Value {
+        json!({ "client-certificate": self.certificate, "client-key": self.key })
+    }
 }
 
 impl Authority {
