@@ -33,8 +33,8 @@ pub use duration::{Duration, ParseDurationError};
 pub use policy::{Direction, Mode, Privacy, Rule, RuleMatch, SessionPolicy, SessionPolicySpec, SipUsers};
 pub use status::{ClusterSessionPolicyStatus, MAX_CLAMPS, PodCounts, SessionPolicyStatus, SidecarConfigStatus};
 pub use timers::{
-    ActForApp, AppProbe, BelowMinSe, Credentials, Expiry, ExpiryAction, ExpiryOverrides, Jitter, Malformed, Margin,
-    RefreshMethod, Refresher, TimerOverrides, Timers, WithoutPeerSupport,
+    ActForApp, AppProbe, BelowMinSe, Credentials, Expiry, ExpiryAction, ExpiryOverrides, Jitter, LEAST_MIN_SE,
+    Malformed, Margin, RefreshMethod, Refresher, TimerOverrides, Timers, WithoutPeerSupport,
 };
 
 /// `apiVersion` of every kind in this crate.

@@ -18,7 +18,7 @@ pub use self::{
 use crate::{duration::Duration, is_default};
 
 /// The least session interval and Min-SE there may be (RFC 4028 §4).
-pub(crate) const LEAST_MIN_SE: Duration = Duration::constant(90);
+pub const LEAST_MIN_SE: Duration = Duration::constant(90);
 
 /// How sessions are timed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sipwarden_crds::{Duration as Interval, LEAST_MIN_SE, ParseDurationError};
 
 use crate::{output::Format, scope::Target, sessions::SortKey};
 
@@ -269,9 +270,9 @@ pub struct CallTestArgs {
     /// Who is called; else sip:sipwarden-test at the Service.
     #[arg(long, value_name = "SIP-URI")]
     pub uri: Option<String>,
-    /// The session interval asked for, such as 90s; a 422 is followed.
-    #[arg(long, value_name = "DURATION")]
-    pub session_expires: Option<String>,
+    /// The session interval asked for, at least 90s; a 422 is followed.
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub session_expires: Option<Interval>,
     /// The image with the sidecar; else that of the sidecars behind the Service.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
@@ -283,6 +284,15 @@ pub struct CallTestArgs {
     pub yes: bool,
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+/// As the caller takes it: what is wrong is told before there is a pod.
+fn interval(text: &str) -> Result<Interval, String> {
+    let interval: Interval = text.parse().map_err(|error: ParseDurationError| error.to_string())?;
+    match interval >= LEAST_MIN_SE {
+        true => Ok(interval),
+        false => Err(format!("at least {LEAST_MIN_SE}: RFC 4028 §4 knows no shorter one")),
+    }
 }
 
 /// Flags of `report`.

@@ -266,15 +266,17 @@ fn show_session(session: &Session, screen: &mut Screen<'_>) -> Result<(), Failur
     let state = session.ended.as_ref().map_or_else(|| "goes on".to_owned(), |cause| format!("over ({cause})"));
     let timer = match (session.interval_s, &session.refresher) {
         (Some(interval), Some(refresher)) => {
-            format!("session interval {}, refreshed by {refresher}", duration(interval.into()))
+            format!(", session interval {}, refreshed by {refresher}", duration(interval.into()))
         }
-        _ => "no session timer".to_owned(),
+        // What is over has none any more, whatever it had.
+        _ if session.ended.is_some() => String::new(),
+        _ => ", no session timer".to_owned(),
     };
     let next = match (&session.next, &session.ended) {
         (Some(next), None) => format!(", {} in {}", next.step, duration(next.in_s)),
         _ => String::new(),
     };
-    screen.line(&format!("  {state}, {} old, {timer}{next}", duration(*age_s)))
+    screen.line(&format!("  {state}, {} old{timer}{next}", duration(*age_s)))
 }
 
 fn show_decision(decision: &Decision, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -69,7 +69,7 @@ pub(super) fn caller(namespace: &str, target: &str, image: &Image, args: &CallTe
         arguments.extend(value.iter().flat_map(|value| [format!("--{name}"), value.clone()]));
     };
     flag("uri", &args.uri);
-    flag("session-expires", &args.session_expires);
+    flag("session-expires", &args.session_expires.map(|interval| interval.to_string()));
     let secrets = image.pull_secrets.iter().map(|name| json!({ "name": name }));
     let pod = json!({
         "metadata": {

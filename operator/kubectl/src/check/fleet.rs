@@ -43,8 +43,10 @@ impl Looker<'_> {
         if !silent.is_empty() {
             items.push(Item::unknown(Check::Sidecars, format!("no answer from {}", some(silent.iter()))));
         }
-        let answers = told.into_iter().map(|(pod, told)| (pod, Ok(told.status)));
-        known.live = Some(answers.collect());
+        // Of those that do not answer only the operator knows what they obey: it is then asked of all.
+        if silent.is_empty() {
+            known.live = Some(told.into_iter().map(|(pod, told)| (pod, Ok(told.status))).collect());
+        }
         items.extend(judge_pods(&status::summary(&known)));
         items
     }

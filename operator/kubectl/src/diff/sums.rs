@@ -1,7 +1,8 @@
 //! The answers of many sidecars as one.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,8 +46,7 @@ impl Sums {
             sums.judged += answer.judged;
             sums.changed += answer.changed;
             sums.truncated |= answer.truncated;
-            // RFC 3339 in UTC: what is before sorts before.
-            sums.since = [sums.since.take(), answer.since].into_iter().flatten().min();
+            sums.since = [sums.since.take(), answer.since].into_iter().flatten().min_by_key(|at| instant(at));
             for counts in answer.by_kind {
                 let sum = kinds.entry(counts.kind.clone()).or_default();
                 *sum = KindCounts { kind: counts.kind, now: sum.now + counts.now, then: sum.then + counts.then };
@@ -59,10 +59,15 @@ impl Sums {
         }
         sums.by_kind = kinds.into_values().collect();
         // The newest of all pods, not all of the first pod.
-        sums.examples.sort_by(|a, b| b.told.at.cmp(&a.told.at));
+        sums.examples.sort_by_cached_key(|example| Reverse(instant(&example.told.at)));
         sums.examples.truncate(MOST_EXAMPLES);
         sums
     }
+}
+
+/// Texts of the same moment differ in how many digits their fraction has. What is no time comes first.
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
 }
 
 fn examples<S: serde::Serializer>(all: &[PodExample], serializer: S) -> Result<S::Ok, S::Error> {
@@ -82,6 +87,17 @@ mod tests {
             "examples": vec![json!({ "at": at, "call_id": at, "peer": "192.0.2.1:5060", "now": [], "then": [] }); 30],
         });
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn moments_are_compared_and_not_their_texts() {
+        let pod = || PodRef { namespace: "voice".to_owned(), name: "a".to_owned() };
+        let at = |second: &str| format!("2026-01-01T00:00:{second}Z");
+        let answers = ["01.49", "01.491", "01"].map(|second| (pod(), answer(1, &at(second), 0, 0, &at(second))));
+        let sums = Sums::of(answers.into());
+        assert_eq!(sums.since, Some(at("01")));
+        let order: Vec<&str> = sums.examples.iter().map(|example| example.told.at.as_str()).collect();
+        assert!(order[..30].iter().all(|told| *told == at("01.491")), "newest first: {order:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
 };
 
 const PODS: &str = "/api/v1/namespaces/voice/pods";
+const CONFIGS: &str = "/apis/sipwarden.dev/v1alpha1/namespaces/voice/sidecarconfigs";
 
 #[tokio::test]
 async fn pods_that_do_not_answer_are_told_and_hold_back_nobody() {
@@ -93,11 +94,20 @@ async fn where_there_is_no_sidecar_it_is_said_what_tells_why() {
 #[tokio::test]
 async fn status_without_the_right_to_read_namespaces_says_so() {
     let mut world = World::default().with("pbx-0", Sidecar::Refused);
-    let configs = "/apis/sipwarden.dev/v1alpha1/namespaces/voice/sidecarconfigs";
-    world.objects.insert(configs.to_owned(), json!({ "metadata": {}, "items": [] }));
+    world.objects.insert(CONFIGS.to_owned(), json!({ "metadata": {}, "items": [] }));
     world.forbidden.push("/api/v1/namespaces/voice".to_owned());
     let ran = world.serve().await.run(&["status"]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("statefulset/pbx") && ran.out.contains("namespaces cannot be read"), "{ran:?}");
     assert!(ran.out.contains("no policy selects it; its sidecars observe"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn check_takes_nobody_for_out_of_step_whom_the_user_may_not_ask() {
+    let mut world = World::default().with("pbx-0", Sidecar::Forbidden).with_version();
+    world.objects.insert(CONFIGS.to_owned(), json!({ "metadata": {}, "items": [] }));
+    let ran = world.serve().await.run(&["check"]).await;
+    for part in ["unknown  sidecars: no answer from voice/pbx-0: no right", "ok       in-step: "] {
+        assert!(ran.out.contains(part), "{part} in {ran:?}");
+    }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     path::Path,
-    process::Output,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,6 +21,8 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
+
+use crate::ran::Ran;
 
 /// For a process that asks a server on this machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -63,14 +64,6 @@ pub(crate) struct Fake {
     folder: tempfile::TempDir,
 }
 
-/// How the plugin ended.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
 impl World {
     /// With a pod of the StatefulSet pbx in namespace voice, which has this sidecar.
     pub(crate) fn with(mut self, pod: &str, sidecar: Sidecar) -> Self {
@@ -89,6 +82,14 @@ impl World {
         });
         self.add("/api/v1/namespaces/voice/pods", object);
         self.sidecars.insert(pod.to_owned(), sidecar);
+        self
+    }
+
+    /// With an answer to who asks for its version.
+    pub(crate) fn with_version(mut self) -> Self {
+        let version = json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "",
+            "buildDate": "", "goVersion": "", "compiler": "", "platform": "" });
+        self.objects.insert("/version".to_owned(), version);
         self
     }
 
@@ -144,21 +145,12 @@ impl Fake {
     }
 }
 
-impl Ran {
-    /// What it printed, as JSON.
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
-    }
-}
-
 /// Runs the plugin in this folder, without any cluster but the one that is named.
 pub(crate) async fn run(folder: &Path, arguments: &[&str]) -> Ran {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-sipwarden"));
     command.args(arguments).current_dir(folder).env_clear().env("HOME", folder).kill_on_drop(true);
     let ended = tokio::time::timeout(LIMIT, command.output()).await;
-    let Output { status, stdout, stderr } = ended.expect("it ends in time").expect("it starts");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Ran { code: status.code().expect("it ends by itself"), out: text(stdout), err: text(stderr) }
+    ended.expect("it ends in time").expect("it starts").into()
 }
 
 async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {

@@ -5,4 +5,5 @@ mod calls;
 mod failures;
 mod fake;
 mod offline;
+mod ran;
 mod writing;

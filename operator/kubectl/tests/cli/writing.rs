@@ -102,10 +102,7 @@ async fn a_report_has_what_helps_and_nothing_secret() {
         policies,
         json!({ "metadata": { "name": "carrier", "managedFields": [{ "manager": SECRET }] }, "spec": { "mode": "Enforce" } }),
     );
-    let version = json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "", "buildDate": "",
-        "goVersion": "", "compiler": "", "platform": "" });
-    world.objects.insert("/version".to_owned(), version);
-    let fake = world.serve().await;
+    let fake = world.with_version().serve().await;
 
     let ran = fake.run(&["report", "--file", "out.tar.gz"]).await;
 

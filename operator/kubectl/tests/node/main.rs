@@ -1,0 +1,24 @@
+//! `kubectl sipwarden` on a real node with sipwarden and calls: what each command says is held to what Kubernetes and the
+//! sidecars say themselves.
+//!
+//! All tests share one node. In namespace `voice` no test places a call, so what is known of its calls is exact; those that
+//! call do so in `calls`.
+
+mod abandoned;
+mod calls;
+mod fleet;
+mod live;
+mod plugin;
+#[path = "../cli/ran.rs"]
+mod ran;
+mod report;
+mod rights;
+mod stage;
+mod terminal;
+
+use std::time::Duration;
+
+/// For what takes less than a second when nothing else is going on.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// For what takes the start of a process.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
