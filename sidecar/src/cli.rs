@@ -11,6 +11,7 @@ use sipwarden_otlp::{Endpoint, Otlp, Ratio};
 use crate::address::{Advertised, ListenAddress, NextHop, socket_addr};
 use crate::answer::AnswerArgs;
 use crate::call::CallArgs;
+use crate::memory;
 use crate::policy_file::Sources;
 use crate::settings::Settings;
 
@@ -95,8 +96,8 @@ pub struct RunArgs {
     /// Remember decisions and messages in N MiB, for an hour at most; 0 remembers nothing [default: 8]
     #[arg(long, value_name = "N")]
     pub record_mib: Option<u32>,
-    /// Calls tracked at once; further ones pass without a timer, and are counted. 100,000 take 75 to 190 MiB
-    /// [default: 2000000]
+    /// Calls tracked at once; further ones pass without a timer, and are counted. 100,000 take 75 to 210 MiB
+    /// [default: what fits into the memory limit of the control group, 2000000 without one]
     #[arg(long, value_name = "N")]
     pub max_calls: Option<usize>,
     /// How log lines look [default: text]
@@ -153,6 +154,8 @@ impl RunArgs {
         if self.otlp.is_none() && self.otlp_ratio.is_some() {
             bail!("--otlp-ratio says how much is traced, but not where to: add --otlp URL")
         }
+        let (workers, record_mib) =
+            (self.workers.unwrap_or(1), self.record_mib.unwrap_or(Settings::DEFAULT_RECORD_MIB));
         let settings = Settings {
             policy: Sources {
                 file: self.policy,
@@ -168,9 +171,9 @@ impl RunArgs {
             admin_token_file: self.admin_token_file,
             status: self.status,
             clock_speed: self.clock_speed.unwrap_or(1),
-            workers: self.workers.unwrap_or(1),
-            record_mib: self.record_mib.unwrap_or(Settings::DEFAULT_RECORD_MIB),
-            max_calls: self.max_calls.unwrap_or(Settings::default_max_calls()),
+            workers,
+            record_mib,
+            max_calls: self.max_calls.unwrap_or_else(|| memory::max_calls(memory::limit(), record_mib).max(workers)),
             log_sip_users: self.log_sip_users,
             otlp: self.otlp.map(|endpoint| Otlp { endpoint, ratio: self.otlp_ratio.unwrap_or(Ratio::ALL) }),
         };

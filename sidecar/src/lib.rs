@@ -18,6 +18,7 @@ pub mod host;
 pub mod http;
 pub mod hub;
 pub mod logs;
+pub mod memory;
 pub mod metrics;
 pub mod policy;
 pub mod policy_file;

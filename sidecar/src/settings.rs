@@ -54,10 +54,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// As many as the core keeps unless told otherwise; nor may there be more.
-    pub fn default_max_calls() -> usize {
-        Limits::default().calls
-    }
+    /// Most `--max-calls`: as many as the core keeps.
+    pub const MOST_CALLS: usize = Limits::DEFAULT.calls;
 
     /// Loopback, because `/sessions` tells who calls whom.
     pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8642));
@@ -102,7 +100,7 @@ impl Settings {
             self.app
         );
         ensure!((1..=MAX_WORKERS).contains(&self.workers), "--workers must be 1 to {MAX_WORKERS}");
-        let calls = self.workers..=Settings::default_max_calls();
+        let calls = self.workers..=Settings::MOST_CALLS;
         ensure!(
             calls.contains(&self.max_calls),
             "--max-calls must be {} (one for each worker) to {}",
@@ -147,7 +145,7 @@ mod tests {
             clock_speed: 1,
             workers: 1,
             record_mib: 1,
-            max_calls: Settings::default_max_calls(),
+            max_calls: Settings::MOST_CALLS,
             log_sip_users: false,
             otlp: None,
         }

@@ -54,9 +54,15 @@ pub struct Limits {
     pub idle: Duration,
 }
 
+impl Limits {
+    /// Those of [`Limits::default`].
+    pub const DEFAULT: Limits =
+        Limits { calls: 2_000_000, per_call: 16, identity_len: 8192, idle: Duration::from_secs(12 * 3600) };
+}
+
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { calls: 2_000_000, per_call: 16, identity_len: 8192, idle: Duration::from_secs(12 * 3600) }
+        Limits::DEFAULT
     }
 }
 

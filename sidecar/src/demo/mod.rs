@@ -67,7 +67,7 @@ async fn show() -> anyhow::Result<()> {
         clock_speed: CLOCK_SPEED,
         workers: 1,
         record_mib: 1,
-        max_calls: Settings::default_max_calls(),
+        max_calls: Settings::MOST_CALLS,
         log_sip_users: false,
         otlp: None,
     };

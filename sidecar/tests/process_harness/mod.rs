@@ -125,7 +125,7 @@ fn settings(options: &Options, app: SocketAddr) -> Settings {
         clock_speed: options.clock_speed,
         workers: options.workers,
         record_mib: options.record_mib,
-        max_calls: Settings::default_max_calls(),
+        max_calls: Settings::MOST_CALLS,
         log_sip_users: false,
         otlp: options.otlp.clone(),
     }

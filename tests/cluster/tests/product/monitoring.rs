@@ -122,6 +122,8 @@ fn a_prometheus_finds_sidecars_and_operators_and_counts_a_call() {
         // The first one was to see that the Service leads to the pod.
         (format!("sipwarden_sessions_active{{{ours}}}"), 1.0),
         (format!("sipwarden_completions_total{{{ours},mode=\"Enforce\",side=\"Remote\"}}"), 2.0),
+        // What fits into the 256 MiB of the container.
+        (format!("sipwarden_calls_limit{{{ours}}}"), 91_022.0),
         (format!("sipwarden_operator_leading{{{operators}}}"), 1.0),
     ] {
         let told = || prometheus.sum(&series).filter(|sum| *sum >= wanted);
