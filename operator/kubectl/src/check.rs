@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    cli::{CheckArgs, StatusArgs},
+    cli::CheckArgs,
     connection::Connection,
     outcome::{Failure, Outcome},
     output::{Format, Screen, Tone},
@@ -77,7 +77,7 @@ impl Item {
 /// # Errors
 /// The API server does not answer at all.
 pub async fn check(connection: &Connection, args: &CheckArgs, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
-    let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+    let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
     let looker = Looker { connection, sidecars, args };
     let mut items = looker.cluster().await?;
     if !args.pre {
@@ -120,14 +120,6 @@ fn show(items: &[Item], screen: &mut Screen<'_>) -> Result<(), Failure> {
     let count = |level| items.iter().filter(|item| item.level == level).count();
     let (failed, warned, unknown) = (count(Level::Fail), count(Level::Warn), count(Level::Unknown));
     screen.line(&format!("{} checks: {failed} failed, {warned} warnings, {unknown} not known", items.len()))
-}
-
-impl Looker<'_> {
-    /// What `status` needs, for the pods that are meant.
-    fn status_args(&self) -> StatusArgs {
-        let CheckArgs { pods, format, ask, .. } = self.args.clone();
-        StatusArgs { pods, format, live: false, ask }
-    }
 }
 
 #[cfg(test)]

@@ -119,33 +119,27 @@ pub struct FormatArgs {
     pub output: Format,
 }
 
-/// Which pods.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Pods")]
+/// Which pods, and how their sidecars are asked.
+#[derive(Clone, Debug, Args)]
 pub struct PodArgs {
     /// Only these pods: a pod's name, or a workload such as deployment/pbx.
-    #[arg(value_name = "POD|KIND/NAME")]
+    #[arg(value_name = "POD|KIND/NAME", help_heading = "Pods")]
     pub target: Option<Target>,
 
     /// Only pods with these labels.
-    #[arg(short = 'l', long, value_name = "LABELS")]
+    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "Pods")]
     pub selector: Option<String>,
-}
 
-/// How sidecars are asked.
-#[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "Sidecars")]
-pub struct AskArgs {
     /// Seconds one sidecar has for its answer; the others do not wait for it.
-    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Sidecars")]
     pub timeout_s: u64,
 
     /// Sidecars asked at the same time.
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Sidecars")]
     pub parallel: u16,
 }
 
-impl AskArgs {
+impl PodArgs {
     /// For one answer.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s)
@@ -172,8 +166,6 @@ pub struct StatusArgs {
     /// Ask every sidecar itself what it obeys; else the operator's count is told.
     #[arg(long)]
     pub live: bool,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `sessions`.
@@ -184,44 +176,48 @@ pub struct SessionsArgs {
     #[command(flatten)]
     pub filter: SessionFilter,
     #[command(flatten)]
-    pub format: FormatArgs,
+    pub order: OrderArgs,
     #[command(flatten)]
-    pub ask: AskArgs,
-    /// By what they are ordered.
-    #[arg(long, value_enum, default_value_t)]
-    pub sort: SortKey,
-    /// The other way round.
-    #[arg(long)]
-    pub reverse: bool,
+    pub format: FormatArgs,
 }
 
 /// Which calls.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Calls")]
 pub struct SessionFilter {
     /// Only those that go on, or that are over; sidecars remember those for half a minute.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Calls")]
     pub state: Option<State>,
 
     /// Only those whose remote side (address, From or To, Contact) holds this text.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Calls")]
     pub peer: Option<String>,
 
     /// Only those whose policy or rule has this text in its name.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Calls")]
     pub policy: Option<String>,
 
     /// Only those whose Call-ID holds this text.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Calls")]
     pub call_id: Option<String>,
 
     /// Show the users of SIP URIs.
-    #[arg(long)]
+    #[arg(long, help_heading = "Calls")]
     pub reveal: bool,
 
     /// The most calls to fetch of one sidecar.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Calls")]
     pub limit: u32,
+}
+
+/// In which order calls are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct OrderArgs {
+    /// By what they are ordered.
+    #[arg(long, value_enum, default_value_t, help_heading = "Calls")]
+    pub sort: SortKey,
+    /// The other way round.
+    #[arg(long, help_heading = "Calls")]
+    pub reverse: bool,
 }
 
 /// Whether a session goes on.
@@ -241,13 +237,7 @@ pub struct TopArgs {
     #[command(flatten)]
     pub filter: SessionFilter,
     #[command(flatten)]
-    pub ask: AskArgs,
-    /// By what they are ordered.
-    #[arg(long, value_enum, default_value_t)]
-    pub sort: SortKey,
-    /// The other way round.
-    #[arg(long)]
-    pub reverse: bool,
+    pub order: OrderArgs,
     /// Seconds between two answers.
     #[arg(long = "interval", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub interval_s: u64,
@@ -305,8 +295,6 @@ pub struct ReportArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub format: FormatArgs,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `dashboard`.
@@ -317,8 +305,6 @@ pub struct DashboardArgs {
     /// The port on 127.0.0.1; else a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `explain`.
@@ -337,8 +323,6 @@ pub struct ExplainArgs {
     pub reveal: bool,
     #[command(flatten)]
     pub format: FormatArgs,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `tap`.
@@ -378,8 +362,6 @@ pub struct TapArgs {
     pub duration_s: Option<u64>,
     #[command(flatten)]
     pub format: FormatArgs,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// A side of a call.
@@ -410,8 +392,6 @@ pub struct DiffArgs {
     pub pods: PodArgs,
     #[command(flatten)]
     pub format: FormatArgs,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `check`.
@@ -424,8 +404,6 @@ pub struct CheckArgs {
     pub pre: bool,
     #[command(flatten)]
     pub format: FormatArgs,
-    #[command(flatten)]
-    pub ask: AskArgs,
 }
 
 /// Flags of `completion`.

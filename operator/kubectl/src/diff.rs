@@ -28,7 +28,7 @@ use sums::Sums;
 /// The file is wrong, the pods cannot be listed, or the policy would be in force for none.
 pub async fn diff(connection: &Connection, args: &DiffArgs, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let proposal = Proposal::read(connection, args).await?;
-    let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+    let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
     let body = Bytes::from(serde_json::to_vec(&proposal.config).expect("a config has string keys only"));
     let answers: Vec<Answer<WhatIf>> = sidecars
         .each(&proposal.pods, |sidecars, pod| {

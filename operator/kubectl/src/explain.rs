@@ -74,7 +74,7 @@ pub async fn explain(connection: &Connection, args: &ExplainArgs, screen: &mut S
     let subject = Subject::read(&args.subject);
     let mut pods = scope::with_sidecar(connection, &args.pods).await?;
     pods.retain(|pod| subject.means(pod));
-    let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+    let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
     let (name, reveal, messages) = (subject.name.clone(), args.reveal, args.messages);
     let asked = sidecars.each(&pods, |sidecars, pod| {
         let name = name.clone();

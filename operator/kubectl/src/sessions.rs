@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{SessionFilter, SessionsArgs, State},
+    cli::{OrderArgs, SessionFilter, SessionsArgs, State},
     connection::Connection,
     outcome::{Failure, Outcome},
     output::{Cell, Format, Screen, Table, Tone, duration},
@@ -75,9 +75,9 @@ pub async fn sessions(
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
     let pods = scope::with_sidecar(connection, &args.pods).await?;
-    let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+    let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
     let mut everything = fetch(&sidecars, &pods, &args.filter).await;
-    sort(&mut everything.found, args.sort, args.reverse);
+    sort(&mut everything.found, args.order);
     match args.format.output {
         Format::Text => show(&everything, connection.namespace.is_none(), screen)?,
         format => {
@@ -149,7 +149,7 @@ fn path(filter: &SessionFilter, offset: usize, limit: usize) -> String {
 }
 
 /// Orders them; those that have no such thing are last, whichever way round.
-pub fn sort(found: &mut [Found], key: SortKey, reverse: bool) {
+pub fn sort(found: &mut [Found], OrderArgs { sort, reverse }: OrderArgs) {
     let way = |ordering: Ordering| if reverse { ordering.reverse() } else { ordering };
     let number = |a: Option<f64>, b: Option<f64>| match (a, b) {
         (Some(a), Some(b)) => way(a.total_cmp(&b)),
@@ -157,7 +157,7 @@ pub fn sort(found: &mut [Found], key: SortKey, reverse: bool) {
     };
     found.sort_by(|a, b| {
         let (x, y) = (&a.session, &b.session);
-        match key {
+        match sort {
             SortKey::Pod => way(a.pod.cmp(&b.pod)),
             SortKey::Age => number(Some(x.age_s), Some(y.age_s)),
             SortKey::Deadline => number(x.deadline_in_s, y.deadline_in_s),
@@ -292,9 +292,9 @@ mod tests {
         ]
     }
 
-    fn order(key: SortKey, reverse: bool) -> String {
+    fn order(sort: SortKey, reverse: bool) -> String {
         let mut found = three();
-        sort(&mut found, key, reverse);
+        super::sort(&mut found, OrderArgs { sort, reverse });
         found.iter().map(|found| found.pod.name.as_str()).collect()
     }
 

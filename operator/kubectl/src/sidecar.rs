@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{cli::AskArgs, outcome::told, scope::PodRef};
+use crate::{cli::PodArgs, outcome::told, scope::PodRef};
 
 /// A thousand sessions with all their events are a few megabytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -92,7 +92,7 @@ pub struct Link {
 
 impl Sidecars {
     /// Through this API server.
-    pub fn new(client: Client, args: &AskArgs) -> Self {
+    pub fn new(client: Client, args: &PodArgs) -> Self {
         let shows_progress = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let port = u16::try_from(ADMIN_PORT).expect("a port");
         Self { client, port, timeout: args.timeout(), parallel: usize::from(args.parallel), shows_progress }

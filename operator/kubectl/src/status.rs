@@ -11,7 +11,7 @@ use sipwarden_crds::SidecarConfigObject;
 use sipwarden_operator::inject::{NamespaceFacts, sidecar_of};
 
 use crate::{
-    cli::StatusArgs,
+    cli::{PodArgs, StatusArgs},
     connection::Connection,
     outcome::{Failure, Outcome},
     output::{Cell, Format, Screen, Table, Tone},
@@ -40,11 +40,11 @@ pub struct Known {
 /// # Errors
 /// Pods or SidecarConfigs cannot be listed.
 pub async fn status(connection: &Connection, args: &StatusArgs, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
-    let mut known = look(connection, args).await?;
+    let mut known = look(connection, &args.pods).await?;
     if args.live {
         let with_sidecar = known.pods.iter().filter(|pod| sidecar_of(pod).is_some());
         let pods: Vec<PodRef> = with_sidecar.map(|pod| PodRef::of(&pod.metadata)).collect();
-        let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+        let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
         let answers: Vec<Answer<Status>> =
             sidecars.each(&pods, |sidecars, pod| async move { sidecars.get(&pod, "/status").await }).await;
         let answers = answers.into_iter().map(|(pod, answer)| (pod, answer.map_err(|error| error.to_string())));
@@ -63,14 +63,14 @@ pub async fn status(connection: &Connection, args: &StatusArgs, screen: &mut Scr
 ///
 /// # Errors
 /// Pods or SidecarConfigs cannot be listed.
-pub async fn look(connection: &Connection, args: &StatusArgs) -> Result<Known, Failure> {
+pub async fn look(connection: &Connection, pods: &PodArgs) -> Result<Known, Failure> {
     let configs: Api<SidecarConfigObject> = match &connection.namespace {
         Some(namespace) => Api::namespaced(connection.client.clone(), namespace),
         None => Api::all(connection.client.clone()),
     };
     let all = ListParams::default();
     let (pods, configs, namespaces) =
-        tokio::join!(scope::pods(connection, &args.pods), configs.list(&all), namespaces(connection));
+        tokio::join!(scope::pods(connection, pods), configs.list(&all), namespaces(connection));
     let doing = format!("list sidecarconfigs{}", connection.place());
     let configs = configs.map_err(Failure::cluster(doing))?.items.into_iter().map(|config| {
         let key = (config.metadata.namespace.clone(), config.metadata.name.clone());

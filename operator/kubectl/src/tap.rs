@@ -51,7 +51,7 @@ pub async fn tap(connection: &Connection, args: &TapArgs, screen: &mut Screen<'_
     if args.format.output == Format::Yaml {
         return Err(Failure::Usage("a stream has the form text or json".to_owned()));
     }
-    let sidecars = Sidecars::new(connection.client.clone(), &args.ask).quiet();
+    let sidecars = Sidecars::new(connection.client.clone(), &args.pods).quiet();
     let (tell, mut heard) = mpsc::channel(WAITING);
     let mut streams = Streams { sidecars, args, tell, running: HashMap::new() };
     streams.follow(scope::with_sidecar(connection, &args.pods).await?)?;

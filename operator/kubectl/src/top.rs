@@ -33,7 +33,7 @@ pub async fn top(connection: &Connection, args: &TopArgs, screen: &mut Screen<'_
     let asker = Asker {
         connection: connection.clone(),
         args: args.clone(),
-        sidecars: Sidecars::new(connection.client.clone(), &args.ask).quiet(),
+        sidecars: Sidecars::new(connection.client.clone(), &args.pods).quiet(),
     };
     if std::io::stdout().is_terminal() && !args.plain { full_screen(asker).await } else { plain(asker, screen).await }
 }
@@ -60,7 +60,7 @@ async fn plain(asker: Asker, screen: &mut Screen<'_>) -> Result<Outcome, Failure
     let mut outcome = Outcome::Fine;
     for shown in 1.. {
         let mut everything = asker.ask(&asker.args.filter).await?;
-        sort(&mut everything.found, asker.args.sort, asker.args.reverse);
+        sort(&mut everything.found, asker.args.order);
         sessions::show(&everything, asker.connection.namespace.is_none(), screen)?;
         if !everything.silent.is_empty() {
             outcome = Outcome::Incomplete;

@@ -31,7 +31,7 @@ struct Told {
 impl Looker<'_> {
     pub(super) async fn fleet(&self) -> Vec<Item> {
         let policies = self.policies().await;
-        let mut known = match status::look(self.connection, &self.status_args()).await {
+        let mut known = match status::look(self.connection, &self.args.pods).await {
             Ok(known) => known,
             Err(error) => return [policies, vec![Item::unknown(Check::Coverage, error.to_string())]].concat(),
         };

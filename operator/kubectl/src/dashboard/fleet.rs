@@ -72,12 +72,12 @@ impl Filter {
 
 impl Fleet {
     pub(super) fn new(connection: Connection, args: &DashboardArgs, pods: Vec<PodRef>) -> Self {
-        let sidecars = Sidecars::new(connection.client.clone(), &args.ask).quiet();
+        let sidecars = Sidecars::new(connection.client.clone(), &args.pods).quiet();
         Self(Arc::new(Inner {
             connection,
             args: args.clone(),
             sidecars,
-            timeout: args.ask.timeout(),
+            timeout: args.pods.timeout(),
             pods: Mutex::new((Instant::now(), pods)),
             idle: Mutex::default(),
         }))

@@ -8,10 +8,10 @@ use sipwarden_operator::inject::sidecar_of;
 use super::redact;
 use crate::{
     check,
-    cli::{CheckArgs, ReportArgs},
+    cli::{CheckArgs, FormatArgs, ReportArgs},
     connection::Connection,
     outcome::told,
-    output::Screen,
+    output::{Format, Screen},
     scope::{self, PodRef},
     sidecar::{AskError, Sidecars},
 };
@@ -76,19 +76,17 @@ pub(super) async fn all(connection: &Connection, args: &ReportArgs) -> Gathered 
 
 impl Gathered {
     async fn checks(&mut self, connection: &Connection, args: &ReportArgs) {
-        let ReportArgs { pods, ask, .. } = args.clone();
-        let format = crate::cli::FormatArgs { output: crate::output::Format::Json };
+        let format = FormatArgs { output: Format::Json };
+        let args = CheckArgs { pods: args.pods.clone(), pre: false, format };
         let mut out = Vec::new();
-        let checked =
-            check::check(connection, &CheckArgs { pods, pre: false, format, ask }, &mut Screen::plain(&mut out)).await;
-        match checked {
+        match check::check(connection, &args, &mut Screen::plain(&mut out)).await {
             Ok(_) => self.files.push(("check.json".to_owned(), String::from_utf8_lossy(&out).into_owned())),
             Err(error) => self.missing.push(format!("check: {error}")),
         }
     }
 
     async fn operators(&mut self, connection: &Connection, args: &ReportArgs, pods: &[Value]) {
-        let operators = Sidecars::new(connection.client.clone(), &args.ask).at_port(OPERATOR_HTTP);
+        let operators = Sidecars::new(connection.client.clone(), &args.pods).at_port(OPERATOR_HTTP);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let name = |pod: &Value| PodRef {
             namespace: text(&pod["metadata"]["namespace"]),
@@ -111,7 +109,7 @@ impl Gathered {
         };
         let with_sidecar = |pod: &&Pod| sidecar_of(pod).is_some();
         let pods: Vec<PodRef> = pods.iter().filter(with_sidecar).map(|pod| PodRef::of(&pod.metadata)).collect();
-        let sidecars = Sidecars::new(connection.client.clone(), &args.ask);
+        let sidecars = Sidecars::new(connection.client.clone(), &args.pods);
         for (pod, answers) in sidecars.each(&pods, |sidecars, pod| async move { Ok(ask(sidecars, pod).await) }).await {
             for (file, answer) in answers.unwrap_or_default() {
                 match answer {

@@ -53,8 +53,8 @@ fn totals_text(view: &View) -> Vec<Line<'static>> {
         everything.found.len(),
         everything.total
     );
-    let order = view.sort.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let reversed = if view.reverse { ", reversed" } else { "" };
+    let order = view.order.sort.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let reversed = if view.order.reverse { ", reversed" } else { "" };
     let shown = match view.shown {
         Shown::All => "",
         Shown::Active => ", active only",

@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use crate::{
-    cli::TopArgs,
+    cli::{OrderArgs, TopArgs},
     sessions::{Everything, Found, SortKey, sort},
 };
 
@@ -43,8 +43,7 @@ pub(super) struct View {
     pub(super) at: Option<Instant>,
     /// Why there is no newer one.
     pub(super) error: Option<String>,
-    pub(super) sort: SortKey,
-    pub(super) reverse: bool,
+    pub(super) order: OrderArgs,
     pub(super) shown: Shown,
     pub(super) is_paused: bool,
     pub(super) with_namespace: bool,
@@ -59,8 +58,7 @@ impl View {
             everything: Everything::default(),
             at: None,
             error: None,
-            sort: args.sort,
-            reverse: args.reverse,
+            order: args.order,
             shown: Shown::All,
             is_paused: false,
             with_namespace,
@@ -81,7 +79,7 @@ impl View {
                 self.everything = everything;
                 self.at = Some(at);
                 self.error = None;
-                sort(&mut self.everything.found, self.sort, self.reverse);
+                sort(&mut self.everything.found, self.order);
                 let place = picked.and_then(|(pod, id)| {
                     self.rows().iter().position(|found| found.pod == pod && found.session.id == id)
                 });
@@ -113,11 +111,11 @@ impl View {
             KeyCode::PageUp => self.select(at.saturating_sub(self.page)),
             KeyCode::Home => self.select(0),
             KeyCode::End => self.select(usize::MAX),
-            KeyCode::Right | KeyCode::Char('>') => self.order(1),
-            KeyCode::Left | KeyCode::Char('<') => self.order(SortKey::value_variants().len() - 1),
+            KeyCode::Right | KeyCode::Char('>') => self.reorder(1),
+            KeyCode::Left | KeyCode::Char('<') => self.reorder(SortKey::value_variants().len() - 1),
             KeyCode::Char('r') => {
-                self.reverse = !self.reverse;
-                sort(&mut self.everything.found, self.sort, self.reverse);
+                self.order.reverse = !self.order.reverse;
+                sort(&mut self.everything.found, self.order);
             }
             KeyCode::Char('a') => self.show(Shown::Active),
             KeyCode::Char('e') => self.show(Shown::Ended),
@@ -141,11 +139,11 @@ impl View {
     }
 
     /// By the key that many behind this one.
-    fn order(&mut self, further: usize) {
+    fn reorder(&mut self, further: usize) {
         let keys = SortKey::value_variants();
-        let at = keys.iter().position(|key| *key == self.sort).unwrap_or_default();
-        self.sort = keys[(at + further) % keys.len()];
-        sort(&mut self.everything.found, self.sort, self.reverse);
+        let at = keys.iter().position(|key| *key == self.order.sort).unwrap_or_default();
+        self.order.sort = keys[(at + further) % keys.len()];
+        sort(&mut self.everything.found, self.order);
     }
 
     /// Only these, or all again.
@@ -199,7 +197,7 @@ pub(super) mod tests {
     fn the_picked_session_stays_picked_wherever_it_goes() {
         let mut view = view();
         view.update((Instant::now(), Ok(everything(vec![found("0-1", 5.0, None), found("0-2", 9.0, None)]))));
-        while view.sort != SortKey::Age {
+        while view.order.sort != SortKey::Age {
             press(&mut view, KeyCode::Right);
         }
         press(&mut view, KeyCode::Down);
