@@ -1,5 +1,7 @@
 //! The command line.
 
+mod examples;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -47,55 +49,37 @@ pub struct ConnectionArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Judge files with SessionPolicies, ClusterSessionPolicies and SidecarConfigs, without a cluster; - is standard input.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden lint policy.yaml\n  helm template charts/voice | kubectl sipwarden lint -"
-    )]
+    #[command(after_help = examples::of("lint"))]
     Lint(LintArgs),
     /// Tell of each workload which policy is in force, which pods are in step, and why others have no sidecar.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden status -A\n  kubectl sipwarden status deployment/pbx --live"
-    )]
+    #[command(after_help = examples::of("status"))]
     Status(StatusArgs),
     /// List calls: interval, refresher, what comes next.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden sessions -n voice --state active --sort deadline\n  kubectl sipwarden sessions --peer 192.0.2.7 -o json"
-    )]
+    #[command(after_help = examples::of("sessions"))]
     Sessions(SessionsArgs),
     /// Watch calls: live and sortable on a terminal, tables elsewhere.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden top -A\n  kubectl sipwarden top deployment/pbx --sort deadline\n  kubectl sipwarden top --count 1 | head"
-    )]
+    #[command(after_help = examples::of("top"))]
     Top(TopArgs),
     /// Tell the story of one call: why it was refused, refreshed or ended, with the RFC section and the policy's field.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden explain 3c26700c1adb-k2e4@192.0.2.7\n  kubectl sipwarden explain pbx-0/0-7 --messages"
-    )]
+    #[command(after_help = examples::of("explain"))]
     Explain(ExplainArgs),
     /// Follow the decisions of sidecars as they make them.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden tap -A --kind Rejected\n  kubectl sipwarden tap deployment/pbx --last 20 --for 60 -o json"
-    )]
+    #[command(after_help = examples::of("tap"))]
     Tap(TapArgs),
     /// Tell what a policy would have made of the last hour's requests, from what sidecars recorded; nothing changes.
-    #[command(after_help = "Examples:\n  kubectl sipwarden diff policy.yaml")]
+    #[command(after_help = examples::of("diff"))]
     Diff(DiffArgs),
     /// Check whether the cluster can take sipwarden, and whether all of it works: versions, rights, admission, pods, policies.
-    #[command(after_help = "Examples:\n  kubectl sipwarden check --pre\n  kubectl sipwarden check -A")]
+    #[command(after_help = examples::of("check"))]
     Check(CheckArgs),
     /// Place a real call through a Service: INVITE, refresh, BYE, and the verdict. Creates a pod for it, and deletes it.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden call-test pbx -n voice\n  kubectl sipwarden call-test pbx --uri sip:600@pbx.example.com --yes -o json"
-    )]
+    #[command(after_help = examples::of("call-test"))]
     CallTest(CallTestArgs),
     /// Write an archive for whoever helps: objects, statuses, events, configs, metrics, decisions; nothing secret.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden report -n voice\n  kubectl sipwarden report -A --file report.tar.gz"
-    )]
+    #[command(after_help = examples::of("report"))]
     Report(ReportArgs),
     /// Serve the sidecars' page on this machine: the calls of a namespace, or of all, in a browser.
-    #[command(
-        after_help = "Examples:\n  kubectl sipwarden dashboard -n voice\n  kubectl sipwarden dashboard -A --port 8645"
-    )]
+    #[command(after_help = examples::of("dashboard"))]
     Dashboard(DashboardArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(
