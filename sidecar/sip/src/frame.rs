@@ -1,7 +1,7 @@
 //! Cuts a byte stream into messages by Content-Length (RFC 3261 §18.3), and answers keep-alives (RFC 5626 §3.5.1).
 
 use crate::HeaderName;
-use crate::lex::{self, NoLine};
+use crate::lex::{self, Lines, NoLine};
 use crate::message::MAX_MESSAGE_LEN;
 
 /// Most bytes of start line and headers; also the limit of a whole message ([`MAX_MESSAGE_LEN`]).
@@ -119,22 +119,19 @@ impl Framer {
 
 /// `head`: start line and header lines, without the empty line. Lines that are no header fields are left to the parser.
 fn content_length(head: &[u8]) -> Result<usize, FrameError> {
-    let mut at = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
+    let (_, mut lines) = Lines::of(head).ok_or(FrameError::ContentLength)?;
     let mut seen = None;
     loop {
-        at = match lex::header_line(head, at) {
-            Ok(line) => {
-                if HeaderName::from_bytes(line.name) == HeaderName::ContentLength {
-                    let len = lex::number(&head[line.value]).ok_or(FrameError::ContentLength)?;
-                    if seen.replace(len).is_some_and(|before| before != len) {
-                        return Err(FrameError::ContentLength);
-                    }
+        match lines.next() {
+            Ok(Some(line)) if line.name == HeaderName::ContentLength => {
+                let len = lex::number(&head[line.value]).ok_or(FrameError::ContentLength)?;
+                if seen.replace(len).is_some_and(|before| before != len) {
+                    return Err(FrameError::ContentLength);
                 }
-                line.end
             }
-            Err(NoLine::Malformed { end }) => end,
-            Err(NoLine::Unterminated) => break,
-        };
+            Ok(Some(_)) | Err(NoLine::Malformed) => {}
+            Ok(None) | Err(NoLine::Unterminated) => break,
+        }
     }
     seen.map(|len| len as usize).ok_or(FrameError::ContentLength)
 }

@@ -109,7 +109,7 @@ impl HeaderName {
     }
 
     /// Most senders write the names as the RFCs do, and whole names known beforehand compare as numbers do.
-    fn as_written(name: &[u8]) -> HeaderName {
+    pub(crate) fn as_written(name: &[u8]) -> HeaderName {
         match name {
             b"Via" => HeaderName::Via,
             b"From" => HeaderName::From,

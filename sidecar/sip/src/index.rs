@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::lex::{self, NoLine};
-use crate::{HeaderName, Method};
+use crate::lex::{self, Lines, NoLine};
+use crate::{HeaderName, Method, scan};
 
 /// Most header fields (lines) a message may have; one more is `ParseError::TooManyHeaders`.
 pub const MAX_HEADERS: usize = 192;
@@ -38,36 +38,33 @@ impl Slots {
         Slots { lines: Vec::with_capacity(MAX_HEADERS), first: [NONE; HeaderName::COUNT], repeated: 0 }
     }
 
-    /// Indexes the header lines from `at` on and gives the offset of the empty line behind them.
-    pub(crate) fn index(&mut self, bytes: &[u8], mut at: usize) -> Result<usize, ParseError> {
+    /// Indexes the header lines and gives the offset of the empty line behind them.
+    pub(crate) fn index(&mut self, mut lines: Lines) -> Result<usize, ParseError> {
         self.lines.clear();
         self.first = [NONE; HeaderName::COUNT];
         self.repeated = 0;
-        while lex::line_end_len(bytes, at) == 0 {
-            let line = lex::header_line(bytes, at).map_err(|reason| match reason {
-                NoLine::Unterminated => ParseError::Unterminated,
-                NoLine::Malformed { .. } => ParseError::HeaderLine,
-            })?;
+        while let Some(line) = lines.next().map_err(|reason| match reason {
+            NoLine::Unterminated => ParseError::Unterminated,
+            NoLine::Malformed => ParseError::HeaderLine,
+        })? {
             if self.lines.len() == MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
-            let name = HeaderName::from_bytes(line.name);
-            let first = &mut self.first[name as usize];
+            let first = &mut self.first[line.name as usize];
             if *first == NONE {
                 *first = self.lines.len() as u8;
             } else {
-                self.repeated |= 1 << name as u8;
+                self.repeated |= 1 << line.name as u8;
             }
             self.lines.push(Slot {
-                name,
-                line_start: at as u32,
+                name: line.name,
+                line_start: line.start as u32,
                 value_start: line.value.start as u32,
                 value_end: line.value.end as u32,
                 line_end: line.end as u32,
             });
-            at = line.end;
         }
-        Ok(at)
+        Ok(lines.offset())
     }
 
     /// The lines among which all of that name are.
@@ -146,7 +143,7 @@ impl StartLine {
 }
 
 fn status_line(line: &[u8]) -> Option<StartLine> {
-    let space = memchr::memchr(b' ', line)?;
+    let space = scan::find(line, b' ')?;
     let code = line.get(space + 1..space + 4)?;
     if !matches!(line.get(space + 4), None | Some(b' ')) {
         return None;
@@ -160,26 +157,29 @@ fn status_line(line: &[u8]) -> Option<StartLine> {
 fn request_line(line: &[u8]) -> Option<StartLine> {
     let method_end = lex::span(line, lex::TOKEN);
     let written = lex::trim_end(line);
-    let version_start = written.iter().rposition(|byte| *byte == b' ')? + 1;
-    let method_text = &line[..method_end];
+    let version_start = match written.strip_suffix(b" SIP/2.0") {
+        Some(before) => before.len() + 1,
+        None => written.iter().rposition(|byte| *byte == b' ')? + 1,
+    };
+    let (method_text, version) = (&line[..method_end], &written[version_start..]);
     let framed = method_end > 0 && line[method_end] == b' ' && version_start > method_end + 2;
-    if !framed || !is_sip(&written[version_start..]) {
+    if !framed || !is_sip(version) {
         return None;
     }
     Some(StartLine::Request {
         method: Method::from_token(method_text),
         method_text: 0..method_end,
         uri: method_end + 1..version_start - 1,
-        version_ok: is_version_2(&written[version_start..]),
+        version_ok: is_version_2(version),
     })
 }
 
 fn is_sip(text: &[u8]) -> bool {
-    text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
+    text.get(..4).is_some_and(|start| lex::same(start, b"SIP/"))
 }
 
 fn is_version_2(version: &[u8]) -> bool {
-    version.eq_ignore_ascii_case(b"SIP/2.0")
+    lex::same(version, b"SIP/2.0")
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2, memchr3};
+use crate::HeaderName;
+use crate::scan::{self, LineFeeds};
 
 /// LWS: space, tab, and the line ends that folding leaves inside a raw value.
 pub(crate) const LWS: u8 = 1 << 0;
@@ -16,8 +17,6 @@ pub(crate) const HOST_NAME: u8 = 1 << 4;
 pub(crate) const IPV6: u8 = 1 << 5;
 /// What no URI holds: LWS and angle brackets.
 pub(crate) const NOT_URI: u8 = 1 << 6;
-/// What means something in a list of parameters: the semicolon, the equals sign, the quote.
-pub(crate) const IN_PARAMS: u8 = 1 << 7;
 
 /// The classes of each byte: one look-up tells what a chain of comparisons would. A constant, as the address of a static
 /// would be looked up too.
@@ -37,7 +36,6 @@ const CLASSES: [u8; 256] = {
             b'[' | b']' => GEN_VALUE,
             b' ' | b'\t' | b'\r' | b'\n' => LWS | NOT_URI,
             b'<' | b'>' => NOT_URI,
-            b';' | b'=' | b'"' => IN_PARAMS,
             _ => 0,
         };
         at += 1;
@@ -57,20 +55,26 @@ pub(crate) fn is_all(text: &[u8], class: u8) -> bool {
 }
 
 /// Is any byte of `text` of that class?
+#[inline]
 pub(crate) fn has(text: &[u8], class: u8) -> bool {
     text.iter().any(|byte| is(*byte, class))
+}
+
+/// The number at the front of `text`, `1*DIGIT` that fits u32, and what follows it.
+#[inline]
+pub(crate) fn leading_number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (mut number, mut rest) = (0u32, text);
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        number = number.checked_mul(10)?.checked_add(u32::from(digit - b'0'))?;
+        rest = behind;
+    }
+    (rest.len() < text.len()).then_some((number, rest))
 }
 
 /// How many bytes at the front of `text` are of that class.
 #[inline]
 pub(crate) fn span(text: &[u8], class: u8) -> usize {
     text.iter().position(|byte| !is(*byte, class)).unwrap_or(text.len())
-}
-
-/// How many bytes at the front of `text` are not of that class.
-#[inline]
-pub(crate) fn span_without(text: &[u8], class: u8) -> usize {
-    text.iter().position(|byte| is(*byte, class)).unwrap_or(text.len())
 }
 
 /// `text` without LWS at both ends.
@@ -80,23 +84,21 @@ pub(crate) fn trim(text: &[u8]) -> &[u8] {
 }
 
 #[inline]
-pub(crate) fn trim_start(mut text: &[u8]) -> &[u8] {
-    while let [first, rest @ ..] = text
-        && is(*first, LWS)
-    {
-        text = rest;
+pub(crate) fn trim_start(text: &[u8]) -> &[u8] {
+    match text {
+        [first, rest @ ..] if is(*first, LWS) => &rest[span(rest, LWS)..],
+        _ => text,
     }
-    text
 }
 
 #[inline]
-pub(crate) fn trim_end(mut text: &[u8]) -> &[u8] {
-    while let [rest @ .., last] = text
-        && is(*last, LWS)
-    {
-        text = rest;
+pub(crate) fn trim_end(text: &[u8]) -> &[u8] {
+    match text {
+        [rest @ .., last] if is(*last, LWS) => {
+            &rest[..rest.iter().rposition(|byte| !is(*byte, LWS)).map_or(0, |last| last + 1)]
+        }
+        _ => text,
     }
-    text
 }
 
 /// A whole, non-empty `token`.
@@ -119,7 +121,7 @@ pub(crate) fn is_gen_value(text: &[u8]) -> bool {
 /// when it is not closed.
 pub(crate) fn quoted_len(text: &[u8]) -> Option<usize> {
     let mut at = 1;
-    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| scan::find_any(rest, [b'"', b'\\'])) {
         at += found;
         if text[at] == b'"' {
             return Some(at + 1);
@@ -130,14 +132,9 @@ pub(crate) fn quoted_len(text: &[u8]) -> Option<usize> {
 }
 
 /// `1*DIGIT` that fits u32; leading zeros are legal.
+#[inline]
 pub(crate) fn number(text: &[u8]) -> Option<u32> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0u32, |sum, byte| {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u32::from(digit)) }
-    })
+    leading_number(text).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
 }
 
 /// The elements of a comma list: cut at commas, but not inside quoted strings and angle brackets. Yields
@@ -155,12 +152,12 @@ impl<'b> Elements<'b> {
     /// Where the element that starts at `self.at` ends.
     fn element_end(&self) -> usize {
         let mut at = self.at;
-        while let Some(found) = memchr3(b',', b'"', b'<', &self.text[at..]) {
+        while let Some(found) = scan::find_any(&self.text[at..], [b',', b'"', b'<']) {
             let rest = &self.text[at + found..];
             at += found
                 + match rest[0] {
                     b'"' => quoted_len(rest).unwrap_or(rest.len()),
-                    b'<' => memchr(b'>', rest).map_or(rest.len(), |end| end + 1),
+                    b'<' => scan::find(rest, b'>').map_or(rest.len(), |end| end + 1),
                     _ => return at + found,
                 };
         }
@@ -184,9 +181,10 @@ impl<'b> Iterator for Elements<'b> {
     }
 }
 
-/// A header line, folded or not, taken apart. All offsets are those of the bytes it was read from.
-pub(crate) struct Line<'b> {
-    pub(crate) name: &'b [u8],
+/// A header line, folded or not, taken apart. All offsets are those of the text it was read from.
+pub(crate) struct Line {
+    pub(crate) name: HeaderName,
+    pub(crate) start: usize,
     pub(crate) value: Range<usize>,
     /// Behind its last line end.
     pub(crate) end: usize,
@@ -197,8 +195,8 @@ pub(crate) struct Line<'b> {
 pub(crate) enum NoLine {
     /// Nothing ends it.
     Unterminated,
-    /// No colon or no name. The next line begins there.
-    Malformed { end: usize },
+    /// No colon or no name.
+    Malformed,
 }
 
 /// Length of the line end at `at`: 2 for CRLF, 1 for a bare LF, 0 for neither.
@@ -211,62 +209,75 @@ pub(crate) fn line_end_len(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// Where `byte` stands first. Lines are short: what memchr needs to begin costs more than this.
-#[inline]
-pub(crate) fn find(text: &[u8], byte: u8) -> Option<usize> {
-    let mut rest = text;
-    while let Some((chunk, behind)) = rest.split_first_chunk() {
-        if let Some(found) = find_in_chunk(chunk, byte) {
-            return Some(text.len() - rest.len() + found);
-        }
-        rest = behind;
-    }
-    rest.iter().position(|other| *other == byte).map(|found| text.len() - rest.len() + found)
+/// The header lines of a message, one after the other.
+pub(crate) struct Lines<'b> {
+    text: &'b [u8],
+    at: usize,
+    feeds: LineFeeds<'b>,
 }
 
-#[inline]
-fn find_in_chunk(chunk: &[u8; 16], byte: u8) -> Option<usize> {
-    const ONES: u128 = u128::MAX / 0xff;
-    const HIGH_BITS: u128 = ONES << 7;
-    // Folded without a way out, so that the compiler compares all bytes at once.
-    if !chunk.iter().fold(false, |found, other| found | (*other == byte)) {
-        return None;
+impl<'b> Lines<'b> {
+    /// Those behind the start line of `text`, and where that ends, its line end included. `None`: nothing ends it.
+    pub(crate) fn of(text: &'b [u8]) -> Option<(usize, Lines<'b>)> {
+        let mut feeds = LineFeeds::of(text);
+        let at = feeds.next()? + 1;
+        Some((at, Lines { text, at, feeds }))
     }
-    // Zero where the byte is. The lowest borrow of all that subtracting ones makes comes from the first zero.
-    let differing = u128::from_le_bytes(*chunk) ^ (ONES * u128::from(byte));
-    let found = differing.wrapping_sub(ONES) & !differing & HIGH_BITS;
-    Some(found.trailing_zeros() as usize / 8)
+
+    /// Where the next line starts.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Takes the next header line apart, over all its folds. `Ok(None)`: an empty line, at which this stays.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, NoLine> {
+        let start = self.at;
+        let mut end = self.feeds.next().ok_or(NoLine::Unterminated)? + 1;
+        if matches!(&self.text[start..end], b"\n" | b"\r\n") {
+            return Ok(None);
+        }
+        while let Some(b' ' | b'\t') = self.text.get(end) {
+            end = self.feeds.next().ok_or(NoLine::Unterminated)? + 1;
+        }
+        self.at = end;
+        let line = &self.text[start..end];
+        let colon = colon(line, &self.text[start..]).ok_or(NoLine::Malformed)?;
+        let name = name_of(&line[..colon]).ok_or(NoLine::Malformed)?;
+        let value = value_range(&line[colon + 1..]);
+        let value_at = start + colon + 1;
+        Ok(Some(Line { name, start, value: value_at + value.start..value_at + value.end, end }))
+    }
 }
 
-/// Takes the header line that starts at `start` apart, over all its folds.
-#[inline(always)]
-pub(crate) fn header_line(bytes: &[u8], start: usize) -> Result<Line<'_>, NoLine> {
-    let line = bytes.get(start..).unwrap_or_default();
-    let mut len = 0;
-    loop {
-        len += find(&line[len..], b'\n').ok_or(NoLine::Unterminated)? + 1;
-        if !matches!(line.get(len), Some(b' ' | b'\t')) {
-            break;
-        }
+/// The first colon of `line`, which `text` begins with.
+#[inline]
+fn colon(line: &[u8], text: &[u8]) -> Option<usize> {
+    let near = text.first_chunk().map_or(0, |chunk| scan::mask(chunk, [b':']));
+    let colon = if near != 0 { near.trailing_zeros() as usize } else { scan::find(line, b':')? };
+    (colon < line.len()).then_some(colon)
+}
+
+/// The name that stands before a colon, where one does.
+#[inline]
+fn name_of(text: &[u8]) -> Option<HeaderName> {
+    // Most senders write the names as the RFCs do.
+    let written = HeaderName::as_written(text);
+    if written != HeaderName::Other {
+        return Some(written);
     }
-    let line = &line[..len];
-    let colon = find(line, b':').ok_or(NoLine::Malformed { end: start + len })?;
-    let name = trim_end(&line[..colon]);
-    if name.is_empty() || is(name[0], LWS) {
-        return Err(NoLine::Malformed { end: start + len });
-    }
-    let value = value_range(&line[colon + 1..]);
-    let value_at = start + colon + 1;
-    Ok(Line { name, value: value_at + value.start..value_at + value.end, end: start + len })
+    let name = trim_end(text);
+    let is_name = name.first().is_some_and(|first| !is(*first, LWS));
+    is_name.then(|| HeaderName::from_bytes(name))
 }
 
 /// Where in `text`, which stands behind a colon, the value is.
 #[inline]
 fn value_range(text: &[u8]) -> Range<usize> {
-    // As most write it: one space, the value, CRLF.
+    // As most write it: one space, the value, CRLF. No white space is above the space.
     if let [b' ', first, .., last, b'\r', b'\n'] = text
-        && !is(*first, LWS)
-        && !is(*last, LWS)
+        && *first > b' '
+        && *last > b' '
     {
         return 1..text.len() - 2;
     }
@@ -319,31 +330,19 @@ mod tests {
     #[test]
     fn header_lines_are_taken_apart() {
         let line = |text: &str| {
-            let line = header_line(text.as_bytes(), 0).ok()?;
-            Some((text[..line.name.len()].to_owned(), line.value.start, text[line.value].to_owned()))
+            let text = format!("\n{text}");
+            let (_, mut lines) = Lines::of(text.as_bytes())?;
+            let line = lines.next().ok()??;
+            Some((line.name, line.value.start - 1, text[line.value].to_owned()))
         };
-        assert_eq!(line("To \t:\r\n a ;\r\n b \r\n"), Some(("To".into(), 8, "a ;\r\n b".into())));
-        assert_eq!(line("x:\r\n"), Some(("x".into(), 2, String::new())));
-        assert_eq!(line("x: \r\n \r\n"), Some(("x".into(), 3, String::new())));
+        assert_eq!(line("To \t:\r\n a ;\r\n b \r\n"), Some((HeaderName::To, 8, "a ;\r\n b".into())));
+        assert_eq!(line("x:\r\n"), Some((HeaderName::SessionExpires, 2, String::new())));
+        assert_eq!(line("x: \r\n \r\n"), Some((HeaderName::SessionExpires, 3, String::new())));
+        assert_eq!(line("A-name-of-more-than-a-chunk: v\r\n"), Some((HeaderName::Other, 29, "v".into())));
         assert_eq!(line("no colon\r\n"), None);
+        assert_eq!(line("none\r\nTo: of this line\r\n"), None);
         assert_eq!(line(": a\r\n"), None);
         assert_eq!(line(" To: a\r\n"), None);
         assert_eq!(line("To: a"), None);
-    }
-
-    #[test]
-    fn a_byte_is_found_wherever_it_stands() {
-        // Those that differ from it by a bit, and those that a borrow could change.
-        for other in [b'x', 0, b'\n' ^ 1, b'\n' ^ 0x80, 0xff] {
-            for len in 0..70 {
-                let mut text = vec![other; len];
-                assert_eq!(find(&text, b'\n'), None);
-                text.extend_from_slice(&[b'\n', other, b'\n']);
-                for from in 0..=len {
-                    assert_eq!(find(&text[from..], b'\n'), Some(len - from), "{other} from {from} of {len}");
-                }
-                assert_eq!(find(&text[len + 1..], b'\n'), Some(1));
-            }
-        }
     }
 }

@@ -15,6 +15,7 @@ mod index;
 mod lex;
 pub mod message;
 pub mod method;
+mod scan;
 pub mod value;
 
 pub use edits::Edits;

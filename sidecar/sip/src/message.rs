@@ -5,7 +5,7 @@ pub use crate::index::{MAX_HEADERS, MAX_MESSAGE_LEN, ParseError, Slots, StartLin
 use std::cell::OnceCell;
 
 use crate::index::Slot;
-use crate::lex::{self, Elements};
+use crate::lex::{self, Elements, Lines};
 use crate::value::{CSeq, NameAddr, SessionExpires, ValueError, Via, parse_delta};
 use crate::{HeaderName, Method};
 
@@ -74,9 +74,10 @@ impl<'b> Message<'b> {
         if bytes.len() > MAX_MESSAGE_LEN {
             return Err(ParseError::TooLong);
         }
-        let line_end = lex::find(bytes, b'\n').ok_or(ParseError::Unterminated)?;
-        let start = StartLine::parse(bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]))?;
-        let headers_end = slots.index(bytes, line_end + 1)?;
+        let (line_end, lines) = Lines::of(bytes).ok_or(ParseError::Unterminated)?;
+        let line = &bytes[..line_end - 1];
+        let start = StartLine::parse(line.strip_suffix(b"\r").unwrap_or(line))?;
+        let headers_end = slots.index(lines)?;
         let body_start = headers_end + lex::line_end_len(bytes, headers_end);
         Ok(Message { bytes, slots, start, headers_end, body_start, framed: false, read: Read::default() })
     }

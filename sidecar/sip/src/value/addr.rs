@@ -1,7 +1,7 @@
 //! Addresses: From, To, Contact, Route, Record-Route.
 
 use super::{Uri, ValueError, param};
-use crate::lex;
+use crate::{lex, scan};
 
 /// A name-addr or addr-spec with header parameters (From, To, Contact, Route, Record-Route).
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,7 @@ impl<'b> NameAddr<'b> {
         let value = lex::trim(value);
         let quoted =
             if value.first() == Some(&b'"') { lex::quoted_len(value).ok_or(ValueError::Malformed)? } else { 0 };
-        // Short: a call of memchr would cost more than the loops.
-        let special = value[quoted..].iter().position(|byte| matches!(byte, b'<' | b';')).map(|at| quoted + at);
+        let special = scan::find_any(&value[quoted..], [b'<', b';']).map(|at| quoted + at);
         match special {
             Some(open) if value[open] == b'<' => Self::bracketed(value, open),
             _ if quoted > 0 => Err(ValueError::Malformed),
@@ -41,7 +40,7 @@ impl<'b> NameAddr<'b> {
     }
 
     fn bracketed(value: &'b [u8], open: usize) -> Result<NameAddr<'b>, ValueError> {
-        let close = open + value[open..].iter().position(|byte| *byte == b'>').ok_or(ValueError::Malformed)?;
+        let close = open + scan::find(&value[open..], b'>').ok_or(ValueError::Malformed)?;
         let params = lex::trim_start(&value[close + 1..]);
         if close == open + 1 || !matches!(params.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);

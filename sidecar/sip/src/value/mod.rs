@@ -43,12 +43,13 @@ impl<'b> CSeq<'b> {
     /// From a raw value such as `4711 INVITE`. Malformed: no number, one of 2^31 or more, no white space, no token.
     pub fn parse(value: &'b [u8]) -> Result<CSeq<'b>, ValueError> {
         let value = lex::trim(value);
-        let digits = lex::span(value, lex::DIGIT);
-        let (number, rest) = value.split_at(digits);
-        let number = lex::number(number).filter(|number| *number < 1 << 31).ok_or(ValueError::Malformed)?;
+        let (number, rest) = lex::leading_number(value).ok_or(ValueError::Malformed)?;
         let method_text = lex::trim_start(rest);
         let method = Method::from_token(method_text);
-        if method_text.len() == rest.len() || method == Method::Other && !lex::is_token(method_text) {
+        if number >= 1 << 31
+            || method_text.len() == rest.len()
+            || method == Method::Other && !lex::is_token(method_text)
+        {
             return Err(ValueError::Malformed);
         }
         Ok(CSeq { number, method, method_text })
@@ -69,11 +70,10 @@ pub struct RAck<'b> {
 impl<'b> RAck<'b> {
     /// From a raw value such as `776656 1 INVITE`. Malformed: as [`CSeq::parse`], or no response number.
     pub fn parse(value: &'b [u8]) -> Result<RAck<'b>, ValueError> {
-        let digits = lex::span(value, lex::DIGIT);
-        let response_number = lex::number(&value[..digits]).ok_or(ValueError::Malformed)?;
-        let cseq = lex::trim_start(&value[digits..]);
+        let (response_number, rest) = lex::leading_number(value).ok_or(ValueError::Malformed)?;
+        let cseq = lex::trim_start(rest);
         let cseq_at = value.len() - cseq.len();
-        if cseq_at == digits {
+        if cseq.len() == rest.len() {
             return Err(ValueError::Malformed);
         }
         Ok(RAck { response_number, cseq: CSeq::parse(cseq)?, cseq_at })

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::lex;
+use crate::{lex, scan};
 
 /// One parameter of a `;a=b;c` text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,14 @@ pub struct Param<'b> {
     pub name: &'b [u8],
     /// Value, white space trimmed, quotes kept; `None` without `=`.
     pub value: Option<&'b [u8]>,
+}
+
+impl Param<'_> {
+    /// Is that its name, in any case?
+    #[inline]
+    pub fn is(&self, name: &str) -> bool {
+        lex::same(self.name, name.as_bytes())
+    }
 }
 
 /// The parameters of `;a=b;c` text, in order; quotes respected, empty ones skipped.
@@ -33,22 +41,23 @@ impl<'b> Params<'b> {
     fn extent(&self) -> (usize, Option<usize>) {
         let mut equal = None;
         let mut at = self.at;
-        loop {
-            at += lex::span_without(&self.text[at..], lex::IN_PARAMS);
-            match self.text.get(at) {
-                Some(b'"') => {
-                    let quoted = &self.text[at..];
-                    let quoted = &quoted[..lex::quoted_len(quoted).unwrap_or(quoted.len())];
-                    equal = equal.or_else(|| quoted.iter().position(|byte| *byte == b'=').map(|found| at + found));
-                    at += quoted.len();
-                }
-                Some(b'=') => {
+        while let Some(found) = scan::find_any(&self.text[at..], [b';', b'=', b'"']) {
+            at += found;
+            match self.text[at] {
+                b';' => return (at, equal),
+                b'=' => {
                     equal = equal.or(Some(at));
                     at += 1;
                 }
-                _ => return (at, equal),
+                _ => {
+                    let quoted = &self.text[at..];
+                    let quoted = &quoted[..lex::quoted_len(quoted).unwrap_or(quoted.len())];
+                    equal = equal.or_else(|| scan::find(quoted, b'=').map(|found| at + found));
+                    at += quoted.len();
+                }
             }
         }
+        (self.text.len(), equal)
     }
 }
 
@@ -76,7 +85,14 @@ impl<'b> Iterator for Params<'b> {
 
 /// Looks `name` (case-insensitive) up in `;a=b;c` text; quotes respected. `None`: absent; `Some(b"")`: without value.
 pub fn param<'b>(text: &'b [u8], name: &str) -> Option<&'b [u8]> {
-    params(text).find(|param| lex::same(param.name, name.as_bytes())).map(|param| param.value.unwrap_or_default())
+    // As most write a tag: there is no other parameter, and it needs no quotes.
+    if let [b';', alone @ ..] = text
+        && let Some([b'=', value @ ..]) = alone.strip_prefix(name.as_bytes())
+        && lex::is_token(value)
+    {
+        return Some(value);
+    }
+    params(text).find(|param| param.is(name)).map(|param| param.value.unwrap_or_default())
 }
 
 #[cfg(test)]

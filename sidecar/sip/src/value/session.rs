@@ -1,7 +1,7 @@
 //! Session-Expires and Min-SE (RFC 4028 §4, §5).
 
 use super::{Param, ValueError, params};
-use crate::lex;
+use crate::{lex, scan};
 
 /// `refresher=uac|uas`, relative to the transaction that carries it (RFC 4028 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,17 @@ impl SessionExpires {
     /// White space around `;` and `=`, any case, unknown parameters are legal; a sign, letters, nothing, or more than
     /// 2^32-1 is not. A refresher other than uac/uas, or given twice, is malformed.
     pub fn parse(value: &[u8]) -> Result<SessionExpires, ValueError> {
+        match lex::leading_number(value) {
+            // As most write it.
+            Some((delta, b"")) => return Ok(SessionExpires { delta, refresher: None }),
+            Some((delta, b";refresher=uac")) => {
+                return Ok(SessionExpires { delta, refresher: Some(RefresherParam::Uac) });
+            }
+            Some((delta, b";refresher=uas")) => {
+                return Ok(SessionExpires { delta, refresher: Some(RefresherParam::Uas) });
+            }
+            _ => {}
+        }
         let (delta, params) = delta_and_params(value)?;
         let mut refresher = None;
         for param in params {
@@ -56,6 +67,9 @@ impl SessionExpires {
 
 /// `delta-seconds` with generic parameters, as in Min-SE (RFC 4028 §5). Seconds.
 pub fn parse_delta(value: &[u8]) -> Result<u32, ValueError> {
+    if let Some(delta) = lex::number(value) {
+        return Ok(delta);
+    }
     let (delta, mut params) = delta_and_params(value)?;
     params.try_for_each(|param| param.map(drop))?;
     Ok(delta)
@@ -63,7 +77,7 @@ pub fn parse_delta(value: &[u8]) -> Result<u32, ValueError> {
 
 /// The number and the parameters behind it, each held against `generic-param`.
 fn delta_and_params(value: &[u8]) -> Result<(u32, impl Iterator<Item = Result<Param<'_>, ValueError>>), ValueError> {
-    let digits_end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+    let digits_end = scan::find(value, b';').unwrap_or(value.len());
     let (delta, rest) = value.split_at(digits_end);
     let delta = lex::number(lex::trim(delta)).ok_or(ValueError::Malformed)?;
     let params = params(rest).map(|param| {

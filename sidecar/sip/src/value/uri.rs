@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{ValueError, param};
-use crate::lex;
+use crate::{lex, scan};
 
 /// A SIP(S) URI taken apart (RFC 3261 §19.1). Of other schemes only `scheme` is read, the rest is empty.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +39,13 @@ impl<'b> Uri<'b> {
     /// From the bytes of an addr-spec. Malformed: no legal scheme, white space or angle brackets anywhere; for SIP(S)
     /// also a bad host or port.
     pub fn parse(uri: &'b [u8]) -> Result<Uri<'b>, ValueError> {
-        let colon = uri.iter().position(|byte| *byte == b':').ok_or(ValueError::Malformed)?;
-        let scheme = Scheme::parse(&uri[..colon])?;
-        let rest = &uri[colon + 1..];
+        let (scheme, rest) = match uri.strip_prefix(b"sip:") {
+            Some(rest) => (Scheme::Sip, rest),
+            None => {
+                let colon = scan::find(uri, b':').ok_or(ValueError::Malformed)?;
+                (Scheme::parse(&uri[..colon])?, &uri[colon + 1..])
+            }
+        };
         if !matches!(scheme, Scheme::Sip | Scheme::Sips) {
             if rest.is_empty() || lex::has(rest, lex::NOT_URI) {
                 return Err(ValueError::Malformed);
@@ -49,13 +53,16 @@ impl<'b> Uri<'b> {
             return Ok(Uri { scheme, user: b"", host: b"", port: None, params: b"", headers: b"" });
         }
         // `;`, `?` and `:` are legal in the user part, so it is cut off first.
-        let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
+        let (user, rest) = match scan::find(rest, b'@') {
             Some(0) => return Err(ValueError::Malformed),
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (&b""[..], rest),
         };
         let HostPort { host, port, rest } = HostPort::parse(rest, |rest| rest)?;
-        let (params, headers) = rest.split_at(rest.iter().position(|byte| *byte == b'?').unwrap_or(rest.len()));
+        if rest.is_empty() && !lex::has(user, lex::NOT_URI) {
+            return Ok(Uri { scheme, user, host, port, params: b"", headers: b"" });
+        }
+        let (params, headers) = rest.split_at(scan::find(rest, b'?').unwrap_or(rest.len()));
         if !matches!(params.first(), None | Some(b';')) || [user, rest].iter().any(|part| lex::has(part, lex::NOT_URI))
         {
             return Err(ValueError::Malformed);
@@ -79,7 +86,6 @@ impl Scheme {
     fn parse(text: &[u8]) -> Result<Scheme, ValueError> {
         let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         match text {
-            b"sip" => Ok(Scheme::Sip),
             _ if text.eq_ignore_ascii_case(b"sip") => Ok(Scheme::Sip),
             _ if text.eq_ignore_ascii_case(b"sips") => Ok(Scheme::Sips),
             _ if text.eq_ignore_ascii_case(b"tel") => Ok(Scheme::Tel),
@@ -134,10 +140,9 @@ impl<'b> HostPort<'b> {
         let (host, rest) = host(text).ok_or(ValueError::Malformed)?;
         let rest = skip(rest);
         let Some(after_colon) = rest.strip_prefix(b":") else { return Ok(HostPort { host, port: None, rest }) };
-        let after_colon = skip(after_colon);
-        let (digits, rest) = after_colon.split_at(lex::span(after_colon, lex::DIGIT));
-        let port = lex::number(digits).and_then(|port| u16::try_from(port).ok());
-        Ok(HostPort { host, port: Some(port.ok_or(ValueError::Malformed)?), rest: skip(rest) })
+        let (port, rest) = lex::leading_number(skip(after_colon)).ok_or(ValueError::Malformed)?;
+        let port = u16::try_from(port).map_err(|_| ValueError::Malformed)?;
+        Ok(HostPort { host, port: Some(port), rest: skip(rest) })
     }
 }
 
