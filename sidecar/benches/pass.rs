@@ -75,6 +75,21 @@ fn rsip_pass(bytes: &[u8]) -> Vec<u8> {
     rsip::SipMessage::try_from(bytes).expect("a valid INVITE").into()
 }
 
+/// How long `count` calls take, in batches of all of `calls`, each batch in a shard that starts empty.
+fn new_calls(calls: &[Vec<u8>], count: u64, mut handle: impl FnMut(&mut Shard, &[u8])) -> Duration {
+    let mut spent = Duration::ZERO;
+    let mut left = usize::try_from(count).expect("64-bit");
+    while left > 0 {
+        let mut shard = shard(enforce());
+        let batch = left.min(calls.len());
+        let start = Instant::now();
+        calls[..batch].iter().for_each(|call| handle(&mut shard, call));
+        spent += start.elapsed();
+        left -= batch;
+    }
+    spent
+}
+
 fn benches(criterion: &mut Criterion) {
     let calls: Vec<_> = (0..CALLS).map(invite).collect();
     assert_eq!(calls[0].len(), 800);
@@ -90,36 +105,14 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter(|| pass(&mut shard, (&mut intake, &mut out), from, black_box(&calls[0])));
     });
     group.bench_function("INVITE of a new call", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let mut spent = Duration::ZERO;
-            let mut left = usize::try_from(iterations).expect("64-bit");
-            while left > 0 {
-                let mut shard = shard(enforce());
-                let batch = left.min(CALLS);
-                let start = Instant::now();
-                calls[..batch].iter().for_each(|call| pass(&mut shard, (&mut intake, &mut out), from, call));
-                spent += start.elapsed();
-                left -= batch;
-            }
-            spent
+        bencher.iter_custom(|count| {
+            new_calls(&calls, count, |shard, call| pass(shard, (&mut intake, &mut out), from, call))
         });
     });
     group.bench_function("INVITE of a new call, remembered", |bencher| {
         let mut recorder = recorder();
-        bencher.iter_custom(|iterations| {
-            let mut spent = Duration::ZERO;
-            let mut left = usize::try_from(iterations).expect("64-bit");
-            while left > 0 {
-                let mut shard = shard(enforce());
-                let batch = left.min(CALLS);
-                let start = Instant::now();
-                calls[..batch]
-                    .iter()
-                    .for_each(|call| remembered_pass(&mut shard, &mut recorder, &mut intake, &mut out, call));
-                spent += start.elapsed();
-                left -= batch;
-            }
-            spent
+        bencher.iter_custom(|count| {
+            new_calls(&calls, count, |shard, call| remembered_pass(shard, &mut recorder, &mut intake, &mut out, call))
         });
     });
     group.bench_function("rsip parse and print", |bencher| bencher.iter(|| rsip_pass(black_box(&calls[0]))));

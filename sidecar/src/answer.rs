@@ -105,7 +105,7 @@ impl Answerer {
         let mut out = Vec::new();
         let body = if request.method() == Some(Method::Invite) { declined(request.body(), here) } else { None };
         let lines = lines + if body.is_some() { "Content-Type: application/sdp\r\n" } else { "" };
-        self.responder.respond(request, status, reason, "", lines.as_bytes(), &mut out);
+        self.responder.respond(request, status, reason, b"", lines.as_bytes(), &mut out);
         if let Some(body) = body {
             debug_assert!(out.ends_with(NO_BODY), "the responder writes no bodies");
             out.truncate(out.len() - NO_BODY.len());

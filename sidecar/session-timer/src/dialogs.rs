@@ -14,12 +14,12 @@ pub use responses::RECORD_ROUTES;
 pub use verbs::VerbError;
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::value::Transport;
 use sipwarden_sip::{Edits, Message};
@@ -79,17 +79,17 @@ pub struct Config {
     pub tag_key: u64,
 }
 
+/// With the key, what [`CallKey`] is for: no other hash under that key tells about it.
+const CALL: u64 = u64::from_le_bytes(*b"Call-ID:");
+
 /// A keyed hash of a Call-ID, by which its call is found. Made once per message, as others want it too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallKey(u64);
 
 impl CallKey {
-    /// `key` is [`Config::tag_key`]. It goes in first: nobody outside can aim Call-IDs at one bucket.
+    /// `key` is [`Config::tag_key`]. Nobody without it can aim Call-IDs at one bucket.
     pub fn of(key: u64, call_id: &[u8]) -> CallKey {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(key);
-        hasher.write(call_id);
-        CallKey(hasher.finish())
+        CallKey(SipHasher13::new_with_keys(key, CALL).hash(call_id))
     }
 
     /// The hash.
@@ -108,7 +108,7 @@ pub struct Arrival<'a> {
     /// Where a response to it goes (RFC 3261 §18.2.2, RFC 3581).
     pub reply_to: Flow,
     /// What a response of ours adds to the first Via: `;received=…;rport=…` (RFC 3581 §4), or nothing.
-    pub via_suffix: &'a str,
+    pub via_suffix: &'a [u8],
     /// The remote side's address, for rules: source of what the remote sends, next hop of what the app sends.
     pub peer: Option<IpAddr>,
 }

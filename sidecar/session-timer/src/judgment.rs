@@ -145,7 +145,11 @@ impl RequestFacts {
 
 impl Came {
     pub(crate) fn of(message: &Message) -> Came {
-        let uac_supports_timer = message.has_token(HeaderName::Supported, "timer");
+        Came::from(message, message.has_token(HeaderName::Supported, "timer"))
+    }
+
+    /// Of one whose Supported is known already.
+    pub(crate) fn from(message: &Message, uac_supports_timer: bool) -> Came {
         let nothing = Offer { interval: None, refresher: None, min_se: None, uac_supports_timer };
         let Ok(session_expires) = message.session_expires() else {
             return Came::Malformed(HeaderKind::SessionExpires, nothing);

@@ -38,15 +38,19 @@ impl From<ValueError> for Fault {
 }
 
 /// Checks what a proxy must: mandatory headers once and well-formed (Via, From, To, Call-ID, CSeq, Max-Forwards when
-/// present), CSeq method equal to the request's, request URI, version. Content-Length was judged by [`Message::parse`].
-pub fn check(message: &Message) -> Result<(), Fault> {
+/// present), CSeq method equal to the request's, request URI, version. Content-Length was judged by [`Message::parse`]. Gives
+/// the Max-Forwards of a request that has it.
+pub fn check(message: &Message) -> Result<Option<u8>, Fault> {
     check_start_line(message)?;
     check_vias(message)?;
     check_address(message, HeaderName::From, message.from())?;
     check_address(message, HeaderName::To, message.to())?;
     check_call_id(message)?;
     check_cseq(message)?;
-    check_max_forwards(message)
+    match message.start_line() {
+        StartLine::Request { .. } => Ok(max_forwards(message)?),
+        StartLine::Response { .. } => Ok(None),
+    }
 }
 
 /// `Max-Forwards` of a request: `Ok(None)` when absent, an error when it is not 0..=255 or stands twice.
@@ -64,9 +68,11 @@ fn check_start_line(message: &Message) -> Result<(), Fault> {
     };
     // One space on each side of the URI, none behind the version (RFC 3261 §7.1).
     let version = &message.bytes()[uri.end + 1..];
-    let version_len = version.iter().take_while(|byte| !lex::is(**byte, lex::LWS)).count();
-    if lex::line_end_len(version, version_len) == 0 {
-        return Err(Fault::BadRequest);
+    if !version.starts_with(b"SIP/2.0\r\n") {
+        let version_len = version.iter().take_while(|byte| !lex::is(**byte, lex::LWS)).count();
+        if lex::line_end_len(version, version_len) == 0 {
+            return Err(Fault::BadRequest);
+        }
     }
     if !version_ok {
         return Err(Fault::Version);
@@ -118,13 +124,6 @@ fn check_cseq(message: &Message) -> Result<(), Fault> {
     }
 }
 
-fn check_max_forwards(message: &Message) -> Result<(), Fault> {
-    match message.start_line() {
-        StartLine::Request { .. } => max_forwards(message).map(drop).map_err(Fault::from),
-        StartLine::Response { .. } => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +134,7 @@ mod tests {
 
     fn checked(text: &str) -> Result<(), Fault> {
         let mut slots = Slots::new();
-        check(&Message::parse(text.as_bytes(), &mut slots).unwrap())
+        check(&Message::parse(text.as_bytes(), &mut slots).unwrap()).map(drop)
     }
 
     fn with(from: &str, to: &str) -> Result<(), Fault> {

@@ -63,8 +63,12 @@ impl Edits {
 
     /// Insert `Name: value` before the first header of that name, or before the first header of all.
     pub fn prepend_header(&mut self, message: &Message, name: HeaderName, value: &[&[u8]]) {
-        let before = message.first(name).or_else(|| message.headers().next());
-        self.insert_line(before.map_or(message.headers_end(), |header| header.line_start), name, value);
+        self.insert_line(front(message, name), name, value);
+    }
+
+    /// As [`Self::prepend_header`], of lines that are whole already, each with its line end: their concatenation.
+    pub fn prepend_lines(&mut self, message: &Message, name: HeaderName, lines: &[&[u8]]) {
+        self.insert(front(message, name), lines);
     }
 
     /// Add `token` to a comma list unless it is there: at the end of the first header of `name`, or as a new header.
@@ -185,6 +189,12 @@ impl Edits {
     }
 }
 
+/// Where a header of that name is put to be its first.
+fn front(message: &Message, name: HeaderName) -> usize {
+    let before = message.first(name).or_else(|| message.headers().next());
+    before.map_or(message.headers_end(), |header| header.line_start)
+}
+
 /// The space an empty value needs when it stands right behind its colon.
 fn gap(message: &Message, header: &Header) -> &'static [u8] {
     let behind_colon = message.bytes()[..header.value_start].ends_with(b":");
@@ -293,7 +303,7 @@ mod tests {
     fn append_and_prepend_stand_where_they_say() {
         let out = edited("A: 1\r\nVia: x\r\nv: y\r\n", |message, edits| {
             edits.prepend_header(message, HeaderName::Via, &[b"z"]);
-            edits.prepend_header(message, HeaderName::RecordRoute, &[b"<sip:r>"]);
+            edits.prepend_lines(message, HeaderName::RecordRoute, &[b"Record-Route: ", b"<sip:r>\r\n"]);
             edits.append_header(message, HeaderName::Require, &[b"timer"]);
             edits.append_header(message, HeaderName::Supported, &[]);
         });

@@ -169,7 +169,7 @@ fn change_everything(message: &Message, out: &mut Vec<u8>) {
         edits.render(message, out);
     }
     let responder = Responder::new(1);
-    responder.respond(message, 400, "Bad Request", ";received=192.0.2.1;rport=5060", b"", out);
+    responder.respond(message, 400, "Bad Request", b";received=192.0.2.1;rport=5060", b"", out);
     let _ = responder.owns_ack(message);
 }
 

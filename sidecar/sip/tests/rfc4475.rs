@@ -95,7 +95,7 @@ fn outcome(bytes: &[u8]) -> Outcome {
     let mut slots = Slots::new();
     let answered = |message: &Message, status| if message.method().is_some() { Answered(status) } else { Dropped };
     match Message::parse(bytes, &mut slots) {
-        Ok(message) => check(&message).map_or_else(|fault| answered(&message, fault.status().0), |()| Passes),
+        Ok(message) => check(&message).map_or_else(|fault| answered(&message, fault.status().0), |_| Passes),
         Err(ParseError::Truncated | ParseError::ContentLength) => {
             let mut slots = Slots::new();
             Message::parse_head(bytes, &mut slots).map_or(Dropped, |message| answered(&message, 400))

@@ -48,7 +48,7 @@ proptest! {
         let ours = Message::parse(request.as_bytes(), &mut slots).unwrap();
         let theirs = rsip::Request::try_from(request.as_bytes()).unwrap();
 
-        prop_assert_eq!(check(&ours), Ok(()));
+        prop_assert!(check(&ours).is_ok());
         prop_assert_eq!(text(ours.call_id()).unwrap(), theirs.call_id_header().unwrap().value());
         let cseq = theirs.cseq_header().unwrap().typed().unwrap();
         prop_assert_eq!(ours.cseq().unwrap().number, cseq.seq);

@@ -1,6 +1,6 @@
 //! What a proxy asks of a request before it routes it (RFC 3261 §16.3), and the answers to those it refuses.
 
-use sipwarden_sip::check::{Fault, check, max_forwards};
+use sipwarden_sip::check::{Fault, check};
 use sipwarden_sip::{HeaderName, Message, Method};
 
 /// Why a request is answered instead of forwarded.
@@ -29,8 +29,8 @@ impl Refusal {
     }
 }
 
-/// Is any message fit to be handled?
-pub(super) fn sound(message: &Message) -> Result<(), Fault> {
+/// Is any message fit to be handled? Gives the Max-Forwards of a request.
+pub(super) fn sound(message: &Message) -> Result<Option<u8>, Fault> {
     // The intake lets those pass whose Content-Length is wrong.
     if !message.is_framed() {
         return Err(Fault::BadRequest);
@@ -40,8 +40,7 @@ pub(super) fn sound(message: &Message) -> Result<(), Fault> {
 
 /// Judge a request: the Max-Forwards it came with, or why it is refused.
 pub(super) fn admit(message: &Message) -> Result<Option<u8>, Refusal> {
-    sound(message).map_err(Refusal::Faulty)?;
-    let hops = max_forwards(message).map_err(|_| Refusal::Faulty(Fault::BadRequest))?;
+    let hops = sound(message).map_err(Refusal::Faulty)?;
     if hops == Some(0) {
         return Err(Refusal::Hops);
     }

@@ -10,6 +10,7 @@ use sipwarden_sip::{HeaderName, Message};
 
 use super::digits::{hex, hex_of_u64, parse_hex};
 use super::intake::Purpose;
+use super::mix::Mix;
 use super::sockets::{Sockets, default_port, parse_ip};
 use super::via::TopVia;
 
@@ -17,8 +18,8 @@ use super::via::TopVia;
 /// branch: a CANCEL that comes on another connection still has its INVITE's branch.
 const FLOW: &str = "sw-flow";
 /// What we write behind our sent-by, with its hexadecimal digits still to be filled in: the branch with transaction and
-/// loop hash, then the flow with endpoint, connection and seal.
-const PARAMETERS: &[u8; 68] = b";branch=z9hG4bK________________________;sw-flow=____________________";
+/// loop hash, then the flow with endpoint, connection and seal. It ends the line.
+const PARAMETERS: &[u8; 70] = b";branch=z9hG4bK________________________;sw-flow=____________________\r\n";
 /// Marks branches that are unique (RFC 3261 §8.1.1.7).
 const COOKIE: &[u8] = b"z9hG4bK";
 /// Where in [`PARAMETERS`] the digits stand.
@@ -40,8 +41,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of a checked request of `call` whose top Via is `top`, coming from `leg`. `cseq`: its number where it leaves with
-    /// another than it came with, for a request that is sent once more under another number is another transaction.
+    /// The key of transactions and ways, from that of the process.
+    pub(super) fn key(key: u64) -> u64 {
+        Purpose::Branch.hasher(key).finish()
+    }
+
+    /// Of a checked request of `call` whose top Via is `top`, coming from `leg`. `key` is [`Self::key`]. `cseq`: its number
+    /// where it leaves with another than it came with, for a request that is sent once more under another number is another
+    /// transaction.
     pub(super) fn of(
         key: u64,
         call: CallKey,
@@ -53,14 +60,17 @@ impl Identity {
         let number = cseq.unwrap_or_else(|| message.cseq().map_or(0, |cseq| cseq.number));
         let from_tag = message.from_tag().unwrap_or_default();
 
-        let mut way =
-            hash(key, call.get(), [leg as u32, number], [message.request_uri().unwrap_or_default(), b"", b""]);
-        message.elements(HeaderName::Route).for_each(|(_, route)| way = hash(key, way, [0, 0], [route, b"", b""]));
+        let mut hash = Mix::new(call.get(), key);
+        hash.numbers(leg as u64, number.into());
+        hash.text(message.request_uri().unwrap_or_default());
+        message.elements(HeaderName::Route).for_each(|(_, route)| hash.text(route));
+        let way = hash.value() as u32;
 
-        // Above every leg, so that it is never hashed as a way is.
-        let port = 1 << 16 | u32::from(top.via.port.unwrap_or(0));
-        let transaction = hash(key, call.get(), [port, number], [from_tag, top.via.host, top.branch]);
-        Identity { transaction, way: way as u32 }
+        // What has the same way until here and another sender is another transaction.
+        let via = &top.via;
+        hash.numbers(via.port.unwrap_or(0).into(), 0);
+        [via.host, from_tag, top.branch].iter().for_each(|text| hash.text(text));
+        Identity { transaction: hash.value(), way }
     }
 
     /// Did a request with this way pass us before (RFC 3261 §16.3 item 4)? `top` is its top Via.
@@ -134,8 +144,8 @@ fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
     for param in params(via.params) {
         let value = || Some(param.value.unwrap_or_default());
         match param.name.len() {
-            8 if param.name.eq_ignore_ascii_case(b"received") => received = received.or_else(value),
-            5 if param.name.eq_ignore_ascii_case(b"rport") => rport = rport.or_else(value),
+            8 if param.is("received") => received = received.or_else(value),
+            5 if param.is("rport") => rport = rport.or_else(value),
             _ => {}
         }
     }
@@ -152,26 +162,6 @@ fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
     let (endpoint, connection) = (u16::try_from(parse_hex(endpoint)?).ok()?, parse_hex(connection)?);
     let seal = Identity::read(via.branch()?)?.seal(key, endpoint, connection);
     (parse_hex(sealed)? == seal).then_some((endpoint, connection))
-}
-
-/// Of a hash, two numbers and three texts, with the lengths of these, so that no two lists of them hash alike. Lengths of
-/// a message's parts fit 16 bits.
-fn hash(key: u64, seed: u64, numbers: [u32; 2], texts: [&[u8]; 3]) -> u64 {
-    let mut hasher = Purpose::Branch.hasher(key);
-    hasher.write_u64(seed);
-    hasher.write_u64(u64::from(numbers[0]) << 32 | u64::from(numbers[1]));
-    hasher.write_u64(texts.iter().fold(0, |lengths, text| lengths << 16 | text.len() as u64));
-    texts.iter().for_each(|text| write_words(&mut hasher, text));
-    hasher.finish()
-}
-
-/// Whole words only, as the hasher is made for these; the last one may not be full.
-fn write_words(hasher: &mut impl Hasher, text: &[u8]) {
-    let (words, rest) = text.as_chunks();
-    words.iter().for_each(|word| hasher.write_u64(u64::from_le_bytes(*word)));
-    if !rest.is_empty() {
-        hasher.write_u64(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-    }
 }
 
 #[cfg(test)]
@@ -197,7 +187,7 @@ mod tests {
 
     fn numbered(message: &Message, leg: Leg, cseq: Option<u32>) -> Identity {
         let call = CallKey::of(KEY, message.call_id().unwrap());
-        Identity::of(KEY, call, message, &TopVia::of(message).unwrap(), leg, cseq)
+        Identity::of(Identity::key(KEY), call, message, &TopVia::of(message).unwrap(), leg, cseq)
     }
 
     const TOP: &str = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
@@ -244,7 +234,8 @@ mod tests {
     fn our_via(message: &Message, from: Flow) -> String {
         let sockets = Sockets::new(&config());
         let parameters = identity(message, Leg::Remote).via_parameters(KEY, from);
-        String::from_utf8([&sockets.get(LOCAL_UDP).unwrap().via[..], &parameters].concat()).unwrap()
+        let line = [&sockets.get(LOCAL_UDP).unwrap().via[..], &parameters].concat();
+        String::from_utf8(line["Via: ".len()..].trim_ascii_end().to_vec()).unwrap()
     }
 
     #[test]

@@ -1,33 +1,61 @@
 //! Numbers as text, without the formatting machinery: it would be a tenth of a message's time.
 
-use std::fmt::Write;
-use std::net::IpAddr;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Each octet in decimal with a dot behind it, and the length of that.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut value = 0;
+    while value < octets.len() {
+        let digits = [b'0' + (value / 100) as u8, b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
+        let len = if value < 10 {
+            1
+        } else if value < 100 {
+            2
+        } else {
+            3
+        };
+        let mut at = 0;
+        while at < len {
+            octets[value].0[at] = digits[3 - len + at];
+            at += 1;
+        }
+        octets[value].1 = len + 1;
+        value += 1;
+    }
+    octets
+};
 
 /// Append `value` in decimal.
-pub(super) fn decimal(out: &mut String, value: u16) {
-    for power in [10_000, 1000, 100, 10] {
-        if value >= power {
-            out.push(digit(value / power));
-        }
+pub(super) fn decimal(out: &mut Vec<u8>, value: u16) {
+    let mut digits = [0; 5];
+    let mut rest = value;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
-    out.push(digit(value));
-}
-
-fn digit(value: u16) -> char {
-    char::from(b'0' + (value % 10) as u8)
+    let leading = [10_000, 1000, 100, 10].iter().filter(|power| value < **power).count();
+    out.extend_from_slice(&digits[leading..]);
 }
 
 /// Append an address as Via's `received` has it, IPv6 without brackets.
-pub(super) fn address(out: &mut String, ip: IpAddr) {
+pub(super) fn address(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
-        IpAddr::V4(ip) => ip.octets().into_iter().enumerate().for_each(|(place, octet)| {
-            if place > 0 {
-                out.push('.');
-            }
-            decimal(out, u16::from(octet));
-        }),
-        IpAddr::V6(ip) => write!(out, "{ip}").expect("writing to a String cannot fail"),
+        IpAddr::V4(ip) => address_v4(out, ip),
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("writing to a Vec cannot fail"),
     }
+}
+
+fn address_v4(out: &mut Vec<u8>, ip: Ipv4Addr) {
+    let mut text = [0; 16];
+    let mut len = 0;
+    for octet in ip.octets() {
+        let (digits, digits_len) = OCTETS[usize::from(octet)];
+        text[len..len + 4].copy_from_slice(&digits);
+        len += digits_len;
+    }
+    out.extend_from_slice(&text[..len - 1]);
 }
 
 /// The hexadecimal digits of `value`.
@@ -62,18 +90,18 @@ mod tests {
     #[test]
     fn decimals_are_written_without_leading_zeros() {
         for value in [0, 1, 9, 10, 99, 100, 101, 5060, 9999, 10_000, 65_535] {
-            let mut out = String::new();
+            let mut out = Vec::new();
             decimal(&mut out, value);
-            assert_eq!(out, value.to_string());
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
         }
     }
 
     #[test]
     fn addresses_are_written_as_std_writes_them() {
         for ip in ["0.0.0.0", "192.0.2.10", "255.255.255.255", "2001:db8::1"] {
-            let mut out = String::new();
+            let mut out = Vec::new();
             address(&mut out, ip.parse().unwrap());
-            assert_eq!(out, ip);
+            assert_eq!(String::from_utf8(out).unwrap(), ip);
         }
     }
 

@@ -19,6 +19,7 @@ mod digits;
 mod fixture;
 mod hop;
 mod intake;
+mod mix;
 mod proxy;
 mod resolved;
 mod route;

@@ -18,7 +18,7 @@ use super::branch::{Identity, response_to};
 use super::hop::{NoHop, Router};
 use super::intake::Purpose;
 use super::route::Way;
-use super::via::TopVia;
+use super::via::{Stamp, TopVia};
 use super::{DropReason, Lookup, Outbox, Outcome, Resolved, ShardConfig, Target};
 
 /// What a request without Max-Forwards gets (RFC 3261 §16.6 item 3).
@@ -27,12 +27,13 @@ const MAX_FORWARDS: &[u8] = b"70";
 /// The calls whose Call-IDs hash here, and the proxy around them.
 pub struct Shard {
     key: u64,
+    branch_key: u64,
     router: Router,
     responder: Responder,
     dialogs: Dialogs,
     edits: Edits,
     /// What the source of the request at hand adds to its top Via.
-    via_suffix: String,
+    stamp: Stamp,
     /// Room for header lines on their way into an answer.
     scratch: Vec<u8>,
     /// What the dialogs want to go out once more, behind the message at hand.
@@ -84,11 +85,12 @@ impl Shard {
         };
         Shard {
             key,
+            branch_key: Identity::key(key),
             router: Router::new(config),
             responder: Responder::new(key),
             dialogs: Dialogs::new(core, policy),
             edits: Edits::new(),
-            via_suffix: String::new(),
+            stamp: Stamp::default(),
             scratch: Vec::new(),
             resends: Vec::new(),
         }
@@ -196,8 +198,7 @@ impl Shard {
         method: Method,
     ) -> Option<Request<'a, 'b>> {
         let via = TopVia::of(message)?;
-        self.via_suffix.clear();
-        via.suffix(flow.peer, &mut self.via_suffix);
+        via.stamp(flow.peer, &mut self.stamp);
         let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
         let (call, tagged) = (self.call_of(message), message.to_tag().is_some());
         Some(Request { message, call, method, flow, leg, reply_to, via, tagged })
@@ -216,7 +217,7 @@ impl Shard {
         self.edits.clear();
         // The application will not repeat what it does not know of, so this one cannot wait for a name.
         if let Ok(passage) = self.decide(now, &request, Some(resend.toward)) {
-            self.send_on(&request, &passage, true, out);
+            self.send_on(&request, &passage, (passage.hop, passage.identity), true, out);
         }
     }
 
@@ -229,7 +230,7 @@ impl Shard {
     ) -> Result<Passage<'b>, Stop> {
         let message = request.message;
         let max_forwards = admit(message)?;
-        let identity = Identity::of(self.key, request.call, message, &request.via, request.leg, None);
+        let identity = Identity::of(self.branch_key, request.call, message, &request.via, request.leg, None);
         if identity.is_loop(message, &request.via, &self.router.sockets) {
             return Err(Refusal::Loop.into());
         }
@@ -257,7 +258,7 @@ impl Shard {
                 call: request.call,
                 flow: request.flow,
                 reply_to: request.reply_to,
-                via_suffix: &self.via_suffix,
+                via_suffix: self.stamp.text(),
                 peer: Some(peer.ip().to_canonical()),
             };
             let verdict = self.dialogs.handle_message(now, &arrival, request.message, &mut self.edits);
@@ -266,8 +267,14 @@ impl Shard {
                 Verdict::Forward { toward, cseq } => {
                     hop = self.router.reuse(hop, toward);
                     if cseq.is_some() {
-                        identity =
-                            Identity::of(self.key, request.call, request.message, &request.via, request.leg, cseq);
+                        identity = Identity::of(
+                            self.branch_key,
+                            request.call,
+                            request.message,
+                            &request.via,
+                            request.leg,
+                            cseq,
+                        );
                     }
                 }
                 Verdict::Answered(status) => return Outcome::Answered(status),
@@ -275,29 +282,28 @@ impl Shard {
             }
         }
         let edited = !self.edits.is_empty();
-        self.send_on(request, &Passage { hop, identity, ..*passage }, false, out);
+        self.send_on(request, passage, (hop, identity), false, out);
         Outcome::Forwarded { edited }
     }
 
-    fn send_on(&mut self, request: &Request, passage: &Passage, own: bool, out: &mut Outbox) {
-        self.edit(request, passage);
-        out.push(passage.hop, own, |bytes| self.edits.render(request.message, bytes));
+    /// `to`: the hop and the identity of `passage`, or what the dialogs made of these.
+    fn send_on(&mut self, request: &Request, passage: &Passage, to: (Flow, Identity), own: bool, out: &mut Outbox) {
+        self.edit(request, passage, to);
+        out.push(to.0, own, |bytes| self.edits.render(request.message, bytes));
     }
 
     /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
-    fn edit(&mut self, request: &Request, passage: &Passage) {
+    fn edit(&mut self, request: &Request, passage: &Passage, (hop, identity): (Flow, Identity)) {
         let (message, edits) = (request.message, &mut self.edits);
-        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(passage.hop));
-        let parameters = passage.identity.via_parameters(self.key, request.flow);
-        edits.prepend_header(message, HeaderName::Via, &[&leaves.via, &parameters]);
-        request.via.edit(&self.via_suffix, edits);
+        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(hop));
+        let parameters = identity.via_parameters(self.key, request.flow);
+        edits.prepend_lines(message, HeaderName::Via, &[&leaves.via, &parameters]);
+        request.via.edit(&self.stamp, edits);
         // Only calls must come back to us; subscriptions are left alone. A re-INVITE is record-routed too, for a peer
         // that lost its route set (§16.6 item 4). Both our sides are named, each as its own can reach us (RFC 5658),
         // the next hop's on top.
         if request.method == Method::Invite {
-            // Two lines, one edit.
-            let ours: [&[u8]; 3] = [&leaves.record_route, b"\r\nRecord-Route: ", &came.record_route];
-            edits.prepend_header(message, HeaderName::RecordRoute, &ours);
+            edits.prepend_lines(message, HeaderName::RecordRoute, &[&leaves.record_route, &came.record_route]);
         }
         match passage.max_forwards {
             Some(hops) => {
@@ -325,7 +331,7 @@ impl Shard {
             unsupported(request.message, &mut self.scratch);
         }
         out.push(request.reply_to, false, |bytes| {
-            self.responder.respond(request.message, status, reason, &self.via_suffix, &self.scratch, bytes);
+            self.responder.respond(request.message, status, reason, self.stamp.text(), &self.scratch, bytes);
         });
         Outcome::Answered(status)
     }
@@ -352,7 +358,7 @@ impl Shard {
         self.edits.clear();
         let peer = Some(flow.peer.ip().to_canonical()).filter(|_: &IpAddr| leg == Leg::Remote);
         let call = self.call_of(message);
-        let arrival = Arrival { call, flow, reply_to: flow, via_suffix: "", peer };
+        let arrival = Arrival { call, flow, reply_to: flow, via_suffix: b"", peer };
         let verdict = self.dialogs.handle_message(now, &arrival, message, &mut self.edits);
         self.drain(out);
         if verdict == Verdict::Absorb {

@@ -26,6 +26,9 @@ impl<'b> Way<'b> {
     /// Of a request that came from `leg`, `tagged` with a To tag or not. `None`: its first foreign Route is no URI.
     pub(super) fn of(message: &Message<'b>, tagged: bool, leg: Leg, sockets: &Sockets) -> Option<Way<'b>> {
         let received_uri = message.request_uri()?;
+        if message.first(HeaderName::Route).is_none() {
+            return Some(Way::without_route(message, tagged, received_uri));
+        }
         let last = message.elements(HeaderName::Route).last().and_then(|(_, last)| NameAddr::parse(last).ok());
         let is_record_route = |uri: &Uri| uri.param("lr").is_some() && sockets.are_named(uri);
         let from_strict_router = last.is_some() && Uri::parse(received_uri).is_ok_and(|uri| is_record_route(&uri));
@@ -56,6 +59,12 @@ impl<'b> Way<'b> {
             from_strict_router,
             own: seen - usize::from(from_strict_router),
         })
+    }
+
+    /// Most requests outside dialogs.
+    fn without_route(message: &Message, tagged: bool, request_uri: &'b [u8]) -> Way<'b> {
+        let in_dialog = tagged && message.method() != Some(Method::Ack);
+        Way { request_uri, route: None, in_dialog, route_text: b"", from_strict_router: false, own: 0 }
     }
 
     /// Where it goes next: the first Route, or else the Request-URI.

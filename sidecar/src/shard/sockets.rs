@@ -11,9 +11,9 @@ use super::ShardConfig;
 pub(super) struct Socket {
     pub(super) leg: Leg,
     pub(super) transport: Transport,
-    /// `SIP/2.0/UDP host:port`, the start of a Via of ours.
+    /// `Via: SIP/2.0/UDP host:port`, the start of a Via of ours.
     pub(super) via: Vec<u8>,
-    /// `<sip:host:port;lr>`, with `;transport=` where it is not UDP.
+    /// The line `Record-Route: <sip:host:port;lr>`, with `;transport=` where it is not UDP.
     pub(super) record_route: Vec<u8>,
     name: Name,
     bound: SocketAddr,
@@ -42,8 +42,8 @@ impl Sockets {
             Socket {
                 leg: endpoint.leg,
                 transport,
-                via: format!("SIP/2.0/{via_name} {sent_by}").into_bytes(),
-                record_route: format!("<sip:{sent_by}{parameter};lr>").into_bytes(),
+                via: format!("Via: SIP/2.0/{via_name} {sent_by}").into_bytes(),
+                record_route: format!("Record-Route: <sip:{sent_by}{parameter};lr>\r\n").into_bytes(),
                 name: Name::new(sent_by, transport),
                 bound: *bound,
             }

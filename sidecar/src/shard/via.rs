@@ -10,6 +10,15 @@ use sipwarden_sip::{Edits, Message};
 use super::digits;
 use super::sockets::{default_port, parse_ip};
 
+/// What the source of a request adds to its top Via, in room that is reused.
+#[derive(Default)]
+pub(super) struct Stamp {
+    /// `;received=…`, then perhaps `;rport=…`, or nothing.
+    text: Vec<u8>,
+    /// Of `;received=…`.
+    received_len: usize,
+}
+
 /// The top Via of a request, its parameters read once.
 #[derive(Clone, Debug)]
 pub(super) struct TopVia<'b> {
@@ -29,11 +38,11 @@ impl<'b> TopVia<'b> {
         for param in params(via.params) {
             let range = || via.params_offset() + param.range.start..via.params_offset() + param.range.end;
             match param.name.len() {
-                5 if top.rport.is_none() && param.name.eq_ignore_ascii_case(b"rport") => top.rport = Some(range()),
-                6 if top.branch.is_empty() && param.name.eq_ignore_ascii_case(b"branch") => {
+                5 if top.rport.is_none() && param.is("rport") => top.rport = Some(range()),
+                6 if top.branch.is_empty() && param.is("branch") => {
                     top.branch = param.value.unwrap_or_default();
                 }
-                8 if top.received.is_none() && param.name.eq_ignore_ascii_case(b"received") => {
+                8 if top.received.is_none() && param.is("received") => {
                     top.received = Some(range());
                 }
                 _ => {}
@@ -52,33 +61,45 @@ impl<'b> TopVia<'b> {
         Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
     }
 
-    /// Append to `suffix` what the source of the request adds to the Via: `;received=…` where sent-by is another address
-    /// or rport is asked for, and then `;rport=…` (RFC 3261 §18.2.1, RFC 3581 §4).
-    pub(super) fn suffix(&self, source: SocketAddr, suffix: &mut String) {
+    /// What the source of the request adds to the Via: `;received=…` where sent-by is another address or rport is asked
+    /// for, and then `;rport=…` (RFC 3261 §18.2.1, RFC 3581 §4).
+    pub(super) fn stamp(&self, source: SocketAddr, stamp: &mut Stamp) {
+        let Stamp { text, received_len } = stamp;
+        text.clear();
         let ip = source.ip().to_canonical();
         if self.received.is_none() && self.rport.is_none() && parse_ip(self.via.host) == Some(ip) {
             return;
         }
-        suffix.push_str(";received=");
-        digits::address(suffix, ip);
+        text.extend_from_slice(b";received=");
+        digits::address(text, ip);
+        *received_len = text.len();
         if self.rport.is_some() {
-            suffix.push_str(";rport=");
-            digits::decimal(suffix, source.port());
+            text.extend_from_slice(b";rport=");
+            digits::decimal(text, source.port());
         }
     }
 
-    /// Write that suffix into the Via of the forwarded request. What the sender claims of `received` and `rport` is
+    /// Write that stamp into the Via of the forwarded request. What the sender claims of `received` and `rport` is
     /// overwritten, as responses go where they say.
-    pub(super) fn edit(&self, suffix: &str, edits: &mut Edits) {
-        let Some(parameters) = suffix.strip_prefix(';') else { return };
-        let (received, rport) = parameters.split_once(';').unwrap_or((parameters, ""));
-        match &self.received {
-            Some(range) => edits.replace(range.clone(), &[received.as_bytes()]),
-            None => edits.insert(self.via.offset + self.via.text.len(), &[b";", received.as_bytes()]),
+    pub(super) fn edit(&self, stamp: &Stamp, edits: &mut Edits) {
+        if stamp.text.is_empty() {
+            return;
         }
+        let (received, rport) = stamp.text.split_at(stamp.received_len);
         if let Some(range) = &self.rport {
-            edits.replace(range.clone(), &[rport.as_bytes()]);
+            edits.replace(range.clone(), &[&rport[1..]]);
         }
+        match &self.received {
+            Some(range) => edits.replace(range.clone(), &[&received[1..]]),
+            None => edits.insert(self.via.offset + self.via.text.len(), &[received]),
+        }
+    }
+}
+
+impl Stamp {
+    /// For a response, behind the top Via.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
     }
 }
 
@@ -91,17 +112,17 @@ mod tests {
         message(&format!("BYE sip:a@b SIP/2.0\nVia: {text}\n\n"))
     }
 
-    /// The Via as it is forwarded, and the suffix of an answer's.
+    /// The Via as it is forwarded, and what an answer's has behind it.
     fn stamped(text: &str, source: &str) -> (String, String) {
         let message = with_via(text);
         let top = TopVia::of(&message).unwrap();
-        let (mut edits, mut suffix, mut out) = (Edits::new(), String::new(), Vec::new());
-        top.suffix(source.parse().unwrap(), &mut suffix);
-        top.edit(&suffix, &mut edits);
-        assert_eq!(edits.is_empty(), suffix.is_empty());
+        let (mut edits, mut stamp, mut out) = (Edits::new(), Stamp::default(), Vec::new());
+        top.stamp(source.parse().unwrap(), &mut stamp);
+        top.edit(&stamp, &mut edits);
+        assert_eq!(edits.is_empty(), stamp.text().is_empty());
         edits.render(&message, &mut out);
         let via = parse(&out).top_via().unwrap().text.to_vec();
-        (String::from_utf8(via).unwrap(), suffix)
+        (String::from_utf8(via).unwrap(), String::from_utf8(stamp.text().to_vec()).unwrap())
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(super) fn repeat_request(
     edits: &mut Edits,
 ) {
     if !ruling.observes()
-        && let Came::Readable(came) = Came::of(message)
+        && let Came::Readable(came) = Came::from(message, left.uac_supports_timer)
     {
         write_request(message, half, from, came, left, edits);
     }

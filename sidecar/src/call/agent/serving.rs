@@ -59,7 +59,7 @@ impl Agent {
                 Method::Cancel => (481, "Call/Transaction Does Not Exist", String::new()),
                 _ => (405, "Method Not Allowed", ALLOW.to_owned()),
             };
-            self.responder.respond(message, status, reason, "", lines.as_bytes(), &mut out);
+            self.responder.respond(message, status, reason, b"", lines.as_bytes(), &mut out);
         })?;
         if method == Method::Bye && is_ours {
             let reason = packet.first(HeaderName::Reason).map(|reason| format!(" ({reason})")).unwrap_or_default();

@@ -117,7 +117,7 @@ impl Bench {
         } else {
             let peer = Some(self.flows[Leg::Remote.index()].peer.ip());
             let call = CallKey::of(KEY, message.call_id().unwrap_or_default());
-            let arrival = Arrival { call, flow, reply_to: flow, via_suffix: "", peer };
+            let arrival = Arrival { call, flow, reply_to: flow, via_suffix: b"", peer };
             self.dialogs.handle_message(self.now, &arrival, &message, &mut edits)
         };
         let mut left = Vec::new();
