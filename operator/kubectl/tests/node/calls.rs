@@ -1,12 +1,12 @@
 //! What is said of calls: `sessions`, `explain`, `diff`.
 
 use serde_json::{Value, json};
-use sipwarden_cluster::product::Pod;
+use sipwarden_cluster::product::{Pod, least};
 
 use crate::{
     SOON,
     plugin::plugin,
-    stage::{HELD_S, LEAST_S, Voice, node, policy, voice},
+    stage::{HELD_S, LEAST_S, Voice, node, voice},
 };
 
 /// What the sidecar of a pod says, asked by kubectl.
@@ -129,19 +129,19 @@ fn diff_says_how_many_calls_a_stricter_policy_would_decide_otherwise_and_none_of
     };
     let counts = |kind: &str, now: u32, then: u32| Some(json!({ "kind": kind, "now": now, "then": then }));
 
-    let (code, lowered, rejected, same) = proposed(&policy(LEAST_S));
+    let (code, lowered, rejected, same) = proposed(&least(LEAST_S));
     assert_eq!((code, lowered, rejected), (0, None, counts("Rejected", 1, 1)), "{same}");
     assert_eq!(same["changed"], 0, "{same}");
     assert!(same["judged"].as_u64() >= Some(5), "all calls, the refused one too: {same}");
 
-    let mut shorter = policy(LEAST_S);
+    let mut shorter = least(LEAST_S);
     shorter["timers"]["sessionExpires"] = json!("20m");
     let (code, lowered, _, longest) = proposed(&shorter);
     assert_eq!((code, lowered, &longest["changed"]), (1, counts("Lowered", 0, 1), &json!(1)), "{longest}");
     assert_eq!(longest["examples"][0]["call_id"], held[0].id(), "{longest}");
 
     // Of the calls that are held one has less; that of the others is a Min-SE which they would be given.
-    let (code, _, rejected, all) = proposed(&policy(1000));
+    let (code, _, rejected, all) = proposed(&least(1000));
     assert_eq!((code, &all["changed"]), (1, &all["judged"]), "{all}");
     let then = rejected.as_ref().and_then(|counts| counts["then"].as_u64());
     assert!(then >= Some(3), "the one of 600 s, the first of the namespace, and the refused one: {all}");

@@ -1,12 +1,12 @@
 //! What is said of policies, workloads and the installation: `status`, `check`, `lint`.
 
 use serde_json::{Value, json};
-use sipwarden_cluster::product::App;
+use sipwarden_cluster::product::{App, least, too_long};
 
 use crate::{
-    SOON,
-    plugin::plugin,
-    stage::{Before, HELD_S, Voice, installed, node, policy, site, voice},
+    PATIENCE, SOON,
+    plugin::{plugin, start},
+    stage::{Before, HELD_S, Voice, installed, node, site, voice},
 };
 
 /// A pod whose port has no name.
@@ -95,19 +95,12 @@ fn check_says_before_the_installation_what_is_missing_and_afterwards_that_nothin
     assert!(text.out.ends_with(&format!("{} checks: 0 failed, 0 warnings, 0 not known\n", items(&found).len())));
 }
 
-/// The API server adds up no lengths; compiling does.
-fn too_long() -> Value {
-    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
-    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
-    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
-}
-
 #[test]
 fn lint_judges_files_as_the_api_server_does() {
     let Voice { site, .. } = voice();
     let folder = tempfile::tempdir().unwrap();
     for (name, spec, why) in [
-        ("good", policy(300), None),
+        ("good", least(300), None),
         ("empty", json!({}), None),
         ("short", json!({ "timers": { "minSE": "10s" } }), Some(("spec.timers.minSE", "is below 90s"))),
         ("typo", json!({ "timers": { "minSe": "90s" } }), Some(("minSe", "unknown field"))),
@@ -134,7 +127,7 @@ fn lint_judges_files_as_the_api_server_does() {
 #[test]
 fn a_sidecar_that_does_not_answer_is_named_and_the_others_are_shown() {
     let site = site("silent");
-    site.policy("carrier", &policy(90)).unwrap();
+    site.policy("carrier", &least(90)).unwrap();
     site.run(App::Idle, 2).unwrap();
     site.eventually("the policy in the sidecars", SOON, || site.all_obey("carrier")).unwrap();
     let pods = site.pods().unwrap();
@@ -142,15 +135,16 @@ fn a_sidecar_that_does_not_answer_is_named_and_the_others_are_shown() {
     assert_eq!(whole.code, 0, "{whole:?}");
 
     node().signal_container("silent", &pods[0].name, "sipwarden", "SIGSTOP").unwrap();
-    let sessions = plugin("sessions -n silent --timeout 2 -o json");
-    let status = plugin("status -n silent --live --timeout 2 -o json");
+    let asked =
+        ["sessions", "status --live"].map(|question| start(&format!("{question} -n silent --timeout 5 -o json"), None));
+    let [sessions, status] = asked.map(|running| running.end(PATIENCE));
     node().signal_container("silent", &pods[0].name, "sipwarden", "SIGCONT").unwrap();
 
     assert_eq!((sessions.code, status.code), (4, 4), "{sessions:?} {status:?}");
-    let silent = json!([{ "namespace": "silent", "pod": pods[0].name, "error": "no answer within 2 s" }]);
+    let silent = json!([{ "namespace": "silent", "pod": pods[0].name, "error": "no answer within 5 s" }]);
     assert_eq!(sessions.json()["silent"], silent);
     let row = &status.json()["workloads"][0];
     assert_eq!((&row["inStep"], &row["stale"]), (&json!(1), &json!(1)), "{row}");
-    assert_eq!(row["notes"], json!([format!("{}: no answer within 2 s", pods[0].name)]));
+    assert_eq!(row["notes"], json!([format!("{}: no answer within 5 s", pods[0].name)]));
     site.eventually("every answer", SOON, || (plugin("sessions -n silent").code == 0).then_some(())).unwrap();
 }

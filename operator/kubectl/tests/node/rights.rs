@@ -4,11 +4,12 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use kubectl_sipwarden::rights::RIGHTS;
 use serde_json::{Value, json};
+use sipwarden_cluster::product::least;
 
 use crate::{
     PATIENCE,
     plugin::{plugin_as, start},
-    stage::{LEAST_S, Voice, calls, node, policy, voice},
+    stage::{LEAST_S, Voice, calls, node, voice},
 };
 
 /// Somebody with the rights in a namespace that this command cannot do without, as docs/kubectl.md has them.
@@ -29,7 +30,7 @@ fn every_command_works_with_its_documented_rights_and_says_which_are_missing_wit
     let Voice { site, held, .. } = voice();
     let folder = tempfile::tempdir().unwrap();
     let same = folder.path().join("same.yaml");
-    std::fs::write(&same, site.policy_text("carrier", &policy(LEAST_S))).unwrap();
+    std::fs::write(&same, site.policy_text("carrier", &least(LEAST_S))).unwrap();
     let nobody = nobody();
     for (command, _) in RIGHTS {
         let namespace = if command == "call-test" { calls().namespace } else { site.namespace };

@@ -2,10 +2,9 @@
 
 use std::sync::OnceLock;
 
-use serde_json::{Value, json};
 use sipwarden_cluster::{
     Call, Cluster, images,
-    product::{App, Site},
+    product::{App, Site, least},
 };
 
 use crate::{PATIENCE, SOON, plugin::plugin, ran::Ran};
@@ -86,9 +85,11 @@ pub(crate) fn calls() -> &'static Site<'static> {
 /// A namespace whose application is called through its Service, and the Call-ID of the first call, which is over.
 fn called(namespace: &'static str, least_s: u32, replicas: u32) -> (Site<'static>, String) {
     let site = site(namespace);
-    site.policy("carrier", &policy(least_s)).expect("the API server takes the policy");
+    site.policy("carrier", &least(least_s)).expect("the API server takes the policy");
     site.run(App::Sip, replicas).expect("the pods run");
     site.eventually("the policy in the sidecars", SOON, || site.all_obey("carrier")).expect("it comes true in time");
+    let ready = || (site.condition("carrier", "Ready")? == "True Ready").then_some(());
+    site.eventually("the policy to be Ready", PATIENCE, ready).expect("it comes true in time");
     // kube-proxy knows the endpoints a moment after the API server does.
     let service = site.service().expect("there is a Service");
     let first = site.eventually("a call through the Service", PATIENCE, || {
@@ -97,9 +98,4 @@ fn called(namespace: &'static str, least_s: u32, replicas: u32) -> (Site<'static
         call.hang_up().ok().map(|()| id)
     });
     (site, first.expect("it comes true in time"))
-}
-
-/// A policy that refuses intervals below so many seconds.
-pub(crate) fn policy(least_s: u32) -> Value {
-    json!({ "mode": "Enforce", "timers": { "sessionExpires": "30m", "minSE": format!("{least_s}s") } })
 }

@@ -4,6 +4,7 @@ mod apps;
 mod archive;
 mod changes;
 mod site;
+mod specs;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use apps::App;
 pub use archive::{ensure_image, image_archive};
 pub use changes::{Changes, Times};
 pub use site::{Pod, Site};
+pub use specs::{least, too_long};
 
 /// Where the operator is.
 pub const NAMESPACE: &str = "sipwarden-system";
@@ -29,6 +31,15 @@ const HTTP_PORT: u16 = 8080;
 /// Until the operator's pods are Ready.
 const TIMEOUT: &str = "--timeout=120s";
 const LIMIT: Duration = Duration::from_secs(30);
+/// A pod that asks for a sidecar.
+const ASKING: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: asking, namespace: default, labels: {sipwarden.dev/inject: enabled}}
+spec:
+  containers:
+  - {name: app, image: app, ports: [{name: sip, containerPort: 5060, protocol: UDP}]}
+";
 
 impl Cluster {
     /// Imports the image and installs both charts with these values.
@@ -119,7 +130,17 @@ impl Cluster {
         let question = ["get", "validatingwebhookconfiguration", "sipwarden-validator-default", "-o", bundle];
         let trusted = || self.kubectl(&question).is_ok_and(|bundle| !bundle.is_empty()).then_some(());
         eventually("the webhook's CA to be known", LIMIT, trusted).with_context(|| self.operator_log())?;
-        eventually("a leader", LIMIT, || self.leader()).with_context(|| self.operator_log()).map(drop)
+        eventually("a leader", LIMIT, || self.leader()).with_context(|| self.operator_log())?;
+        // The API server hears of the CA, and kube-proxy of the replicas, a moment after they are there.
+        eventually("injection", LIMIT, || self.injects()).with_context(|| self.operator_log())
+    }
+
+    /// Whether a pod that asks for a sidecar would be given one.
+    fn injects(&self) -> Option<()> {
+        let mut command = self.kubectl_command().ok()?;
+        let sidecars = "jsonpath={.spec.initContainers[*].name}";
+        command.args(["create", "--dry-run=server", "-f", "-", "-o", sidecars]);
+        (self.output(command, Some(ASKING)).ok()? == "sipwarden").then_some(())
     }
 }
 

@@ -13,7 +13,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use sipwarden_cluster::{Cluster, Component};
+use sipwarden_cluster::{Cluster, Component, product::too_long};
 use sipwarden_crds::{ClusterSessionPolicy, Mode, SessionPolicy, SidecarConfigObject};
 use sipwarden_operator::{index::PAUSED, inject::names};
 use tokio::sync::OnceCell;
@@ -138,13 +138,6 @@ async fn of_two_policies_the_higher_priority_is_obeyed_and_an_equal_one_conflict
     site.delete_policy("high").await;
     eventually("the next one", || async { site.obeyed().await == [Some("same".to_owned())] }).await;
     eventually("acceptance", || async { site.condition("same", "Ready").await == "True Ready" }).await;
-}
-
-/// The API server does not add up how long a config becomes; compiling does.
-fn too_long() -> Value {
-    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
-    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
-    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
 }
 
 #[tokio::test(flavor = "multi_thread")]

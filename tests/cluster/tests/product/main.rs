@@ -15,8 +15,8 @@ mod upgrade;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use sipwarden_cluster::product::Site;
+pub(crate) use sipwarden_cluster::product::least;
 use sipwarden_cluster::{Cluster, images};
 
 /// For what the operator and kubelet do in less than a second when nothing else is going on.
@@ -49,9 +49,4 @@ pub(crate) fn site(namespace: &'static str) -> Site<'static> {
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A policy that refuses intervals below `seconds`.
-pub(crate) fn least(seconds: u32) -> Value {
-    json!({ "timers": { "sessionExpires": "30m", "minSE": format!("{seconds}s") } })
 }

@@ -1,7 +1,7 @@
 //! What becomes of running sidecars when policies come, change and go.
 
-use serde_json::{Value, json};
-use sipwarden_cluster::product::{App, Site};
+use serde_json::json;
+use sipwarden_cluster::product::{App, Site, too_long};
 
 use crate::{PATIENCE, SOON, alone, least, site};
 
@@ -29,13 +29,6 @@ fn judges(site: &Site, least_s: u32) {
     };
     site.eventually(&format!("calls to be judged by a minimum of {least_s} s"), SOON, judged)
         .expect("it comes true in time");
-}
-
-/// The API server adds up no lengths; compiling does.
-fn too_long() -> Value {
-    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
-    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
-    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sipwarden_cluster::product::{App, NAMESPACE, Pod, Site};
+use sipwarden_cluster::product::{App, NAMESPACE, Pod, Site, least, too_long};
 use sipwarden_cluster::wait::eventually;
 use sipwarden_cluster::{Call, Cluster, Component, images};
 
@@ -14,18 +14,6 @@ use sipwarden_cluster::{Call, Cluster, Component, images};
 const PATIENCE: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
 const OPERATOR: &str = "deployment/sipwarden-operator";
-
-/// A policy that refuses intervals below `seconds`.
-fn least(seconds: u32) -> Value {
-    json!({ "timers": { "sessionExpires": "30m", "minSE": format!("{seconds}s") } })
-}
-
-/// The API server adds up no lengths, and with the operator gone nobody refuses it.
-fn too_long() -> Value {
-    let agents: Vec<String> = (0..64).map(|number| format!("{number:0>120}")).collect();
-    let rule = |number| json!({ "name": format!("r{number}"), "match": { "userAgents": agents } });
-    json!({ "rules": (0..20).map(rule).collect::<Vec<_>>() })
-}
 
 fn installed() -> Cluster {
     sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
