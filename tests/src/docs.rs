@@ -18,18 +18,14 @@ pub fn repository() -> PathBuf {
 
 /// All pages whose commands are run, in the order in which they are: each finds what the ones before it left.
 pub fn pages() -> Vec<Page> {
-    let first = ["docs/getting-started.md", "docs/kubernetes.md", "README.md"].map(PathBuf::from);
-    let more = ["charts/sipwarden-crds/README.md", "charts/sipwarden/README.md", RUNBOOK].map(PathBuf::from);
+    let first = ["docs/getting-started.md", "docs/kubernetes.md"].map(PathBuf::from);
+    // The policy of the README selects all pods of the namespace: those of recipes would be in conflict with it.
+    let more = ["README.md", "charts/sipwarden-crds/README.md", "charts/sipwarden/README.md", RUNBOOK];
+    let more = more.map(PathBuf::from);
     let mut all = first.to_vec();
-    let mine = |path: &PathBuf| !first.contains(path) && !path.ends_with(PLUGIN);
-    all.extend(markdown_in("docs").into_iter().filter(mine));
+    all.extend(markdown_in("docs").into_iter().filter(|path| !first.contains(path)));
     all.extend(more);
     all.iter().map(|path| Page::read(path)).collect()
-}
-
-/// The page about the plugin, whose commands are held to its command line by `operator/kubectl/tests/docs.rs`.
-pub fn page_of_the_plugin() -> Page {
-    Page::read(&Path::new("docs").join(PLUGIN))
 }
 
 /// Pages for those who work on the code: their links are followed, their commands are known to exist.
@@ -37,7 +33,6 @@ pub fn pages_for_developers() -> Vec<Page> {
     ["ARCHITECTURE.md", "CONTRIBUTING.md"].iter().map(|path| Page::read(Path::new(path))).collect()
 }
 
-const PLUGIN: &str = "kubectl.md";
 const RUNBOOK: &str = "charts/sipwarden/files/alerts/RUNBOOK.md";
 
 /// Paths of the Markdown files in a folder of the repository and below it, sorted.

@@ -1,14 +1,13 @@
 //! The real operator process against an API server.
 
+use std::env;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use crate::admin::Admin;
 use crate::ports::{LOOPBACK, free};
-use crate::process::Process;
+use crate::process::{Process, built};
 use crate::wait::eventually;
 
 /// How long it may take until it has its certificates, its first lists and, where nobody else leads, the lease.
@@ -59,15 +58,7 @@ impl Operator {
     }
 }
 
-/// `SIPWARDEN_OPERATOR`, or built now in the profile of this test, so that it is never an old one.
+/// `SIPWARDEN_OPERATOR`, or built now.
 pub fn binary() -> PathBuf {
-    if let Some(path) = env::var_os("SIPWARDEN_OPERATOR") {
-        return PathBuf::from(path);
-    }
-    let build = ["build", "--quiet", "--package", "sipwarden-operator", "--bin", "sipwarden-operator"];
-    let built = Command::new(env!("CARGO")).args(build).status().expect("cargo runs");
-    assert!(built.success(), "cargo {build:?}");
-    let test = env::current_exe().expect("a test knows its own path");
-    let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");
-    fs::canonicalize(target.join("debug/sipwarden-operator")).expect("the operator was built")
+    env::var_os("SIPWARDEN_OPERATOR").map_or_else(|| built("sipwarden-operator"), PathBuf::from)
 }

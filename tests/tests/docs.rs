@@ -1,7 +1,7 @@
 //! The documentation is true: every command of it runs, every policy passes the lint, every link leads somewhere.
 //!
 //! Here are the links, the files and the commands of a plain machine, which run in a network of their own with the example's
-//! address.
+//! address. Those for Kubernetes run in `docs_cluster`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sipwarden_crds::file::lint;
-use sipwarden_tests::docs::{
-    Block, Mark, Page, Place, Runner, decisions, page_of_the_plugin, pages, pages_for_developers, repository,
-};
+use sipwarden_tests::docs::{Block, Mark, Page, Place, Runner, decisions, pages, pages_for_developers, repository};
 use sipwarden_tests::sidecar::binary;
 
 /// What a block may be. `sh` is run; commands under another name would not be.
@@ -32,7 +30,7 @@ const NETWORK: &str = "ip link set lo up && ip address add 192.0.2.10/32 dev lo 
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn all() -> Vec<Page> {
-    pages().into_iter().chain([page_of_the_plugin()]).chain(pages_for_developers()).collect()
+    pages().into_iter().chain(pages_for_developers()).collect()
 }
 
 #[test]
@@ -74,7 +72,7 @@ fn check_block(page: &Page, block: &Block) {
     }
 }
 
-/// A command within a line is hard to copy, and not run. Those of the plugin are held to its command line where it is.
+/// A command within a line is hard to copy, and not run. Those of the plugin are held to its command line by its own tests.
 #[test]
 fn commands_stand_in_blocks() {
     for page in pages() {

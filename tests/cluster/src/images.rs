@@ -18,12 +18,17 @@ pub const COREDNS: &str = "localhost/coredns:dev";
 pub const BUSYBOX: &str = "localhost/busybox:dev";
 /// SIPp, with the shell. Entry point `sipp`.
 pub const SIPP: &str = "localhost/sipp:dev";
+/// SIPp as an application behind a sidecar: it answers calls on loopback, knows no session timers, and ends when told.
+pub const CALLEE: &str = "localhost/callee:dev";
 /// Kamailio with Debian's modules, and the shell. Entry point `kamailio -DD -E`.
 pub const KAMAILIO: &str = "localhost/kamailio:dev";
 
 /// Debian's Prometheus. Entry point `prometheus`.
 pub const PROMETHEUS: &str = "localhost/prometheus:dev";
 
+const CALLEE_SCENARIO: &str = include_str!("product/callee.xml");
+/// SIPp as the first process of a container would not end when told.
+const CALLEE_COMMAND: &str = "cd /tmp; trap 'exit 0' TERM; sipp -sf /callee.xml -nostdin -i 127.0.0.1 -p 5060 & wait";
 const PAUSE_SOURCE: &str = include_str!("pause.c");
 
 /// The programs of busybox that are linked by name.
@@ -56,6 +61,12 @@ pub fn sipp() -> Result<Image> {
     with_shell(Image::new(SIPP, &["/usr/bin/sipp"]))?.program(&tools::program("sipp")?)
 }
 
+/// The image [`CALLEE`].
+pub fn callee() -> Result<Image> {
+    let image = with_shell(Image::new(CALLEE, &["/bin/sh", "-c", CALLEE_COMMAND]))?;
+    image.text("/callee.xml", CALLEE_SCENARIO).program(&tools::program("sipp")?)
+}
+
 /// The image [`KAMAILIO`].
 pub fn kamailio() -> Result<Image> {
     let program = tools::program("kamailio")?;
@@ -68,7 +79,7 @@ pub fn kamailio() -> Result<Image> {
             image = image.program(&path)?;
         }
     }
-    Ok(image.open_folder("/run/kamailio"))
+    Ok(image.open_folder("/run/kamailio").link("/var/run", "/run"))
 }
 
 /// The image [`PROMETHEUS`].

@@ -3,10 +3,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use sipwarden_cluster::product::repository;
-use sipwarden_cluster::wait::eventually;
 
 /// A directory for runs; what is up in it ends with the test.
 struct Runs(PathBuf);
@@ -56,7 +54,7 @@ fn a_node_stays_up_until_it_is_taken_down() {
     assert!(printed(&runs.shell(&runs.0, "kubectl get nodes -o name && helm list")).contains("node/node"));
     assert!(printed(&runs.cluster("status")).contains("coredns"));
 
-    the_quick_start_of_the_readme_works(&runs);
+    what_up_tells_of_is_there(&runs);
 
     printed(&runs.cluster("down"));
     assert!(printed(&runs.cluster("status")).contains("No cluster is up"));
@@ -64,43 +62,17 @@ fn a_node_stays_up_until_it_is_taken_down() {
     assert_eq!(left.collect::<Vec<_>>(), ["lock"]);
 }
 
-/// Word for word, with the application that is there to try it, in a folder with what the words name.
-fn the_quick_start_of_the_readme_works(runs: &Runs) {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("README is there");
-    let folder = runs.0.join("quick-start");
-    std::fs::create_dir(&folder).expect("a directory can be made");
-    std::os::unix::fs::symlink(repository().join("charts"), folder.join("charts")).expect("a link can be made");
-    let policy = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
-    std::fs::write(folder.join("policy.yaml"), policy.expect("README has a policy")).expect("the folder is ours");
-    let section = readme.split("\n## On Kubernetes\n").nth(1).expect("README has the section");
-    let commands = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has commands");
-    assert!(commands.contains("helm") && commands.contains("kubectl rollout restart"), "{commands}");
-
-    let application = repository().join("tests/cluster/voice.yaml");
-    printed(&runs.shell(&folder, &format!("kubectl apply -f {}", application.display())));
-    let (install, use_it) = commands.split_at(commands.find("kubectl label").expect("the namespace is labelled"));
-    printed(&runs.shell(&folder, install));
-    await_injection(runs);
-    let told = printed(&runs.shell(&folder, use_it));
-
-    assert!(told.contains("carrier"), "{told}");
-    printed(&runs.shell(&folder, "kubectl -n voice rollout status deployment/uas --timeout=120s"));
-    let sidecars = "kubectl -n voice get pods -o jsonpath='{.items[*].spec.initContainers[*].name}'";
-    let injected = || (printed(&runs.shell(&folder, sidecars)).trim() == "sipwarden sipwarden").then_some(());
-    eventually("sidecars in both pods", Duration::from_secs(60), injected).expect("it comes true in time");
-    let ready = "kubectl -n voice wait sessionpolicy/carrier --for=condition=Ready --timeout=60s";
-    printed(&runs.shell(&folder, ready));
-}
-
-/// A person types more slowly than kube-proxy and the API server come to know the webhook.
-fn await_injection(runs: &Runs) {
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: probe, namespace: probe}\nspec:\n  containers:\n  \
-               - {name: app, image: app, ports: [{name: sip, containerPort: 5060, protocol: UDP}]}\n";
-    std::fs::write(runs.0.join("probe.yaml"), pod).expect("the folder is ours");
-    let namespace = "kubectl create namespace probe && kubectl label namespace probe sipwarden.dev/inject=enabled";
-    printed(&runs.shell(&runs.0, namespace));
-    let ask = "kubectl create -f probe.yaml --dry-run=server -o jsonpath='{.spec.initContainers[*].name}'";
-    let injects = || (String::from_utf8_lossy(&runs.shell(&runs.0, ask).stdout) == "sipwarden").then_some(());
-    eventually("the webhook to inject", Duration::from_secs(60), injects).expect("it comes true in time");
-    printed(&runs.shell(&runs.0, "kubectl delete namespace probe --wait=false"));
+/// The application to try sipwarden with runs, and the image of sipwarden is there by the name that its chart has for it.
+fn what_up_tells_of_is_there(runs: &Runs) {
+    let run =
+        "kubectl apply -f tests/cluster/voice.yaml && kubectl -n voice rollout status deployment/uas --timeout=120s";
+    printed(&runs.shell(&repository(), run));
+    let deployment = "helm template sipwarden charts/sipwarden --show-only templates/deployment.yaml";
+    let rendered = printed(&runs.shell(&repository(), deployment));
+    let image = rendered.lines().find_map(|line| line.trim().strip_prefix("image: ")).expect("it has an image");
+    let image = image.trim_matches('"');
+    let run =
+        format!("run told --image={image} --image-pull-policy=Never --restart=Never --command -- /sipwarden-sidecar");
+    let ended = "wait --for=jsonpath={.status.phase}=Succeeded pod/told --timeout=60s";
+    printed(&runs.shell(&runs.0, &format!("kubectl {run} --version && kubectl {ended}")));
 }

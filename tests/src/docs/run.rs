@@ -17,11 +17,12 @@ use crate::process::Process;
 const CLUSTER: &[&str] = &["kubectl", "helm"];
 const MACHINE: &[&str] = &["sipwarden-sidecar", "cargo"];
 
-/// Words of a page that stand for names, and names there are.
-const EXAMPLES: &[(&str, &str)] = &[("NAMESPACE", "voice"), ("REVISION", "default")];
-
-/// What the rest of the script may rely on: background jobs end with it.
-const PROLOGUE: &str = "set -euo pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n";
+/// What the rest of the script may rely on: what the last commands printed is shown and background jobs end with it, and a
+/// command that fails is named.
+const PROLOGUE: &str = "set -Eeuo pipefail\n\
+                        printed=/dev/null\n\
+                        trap 'cat $printed; kill $(jobs -p) 2> /dev/null || true' EXIT\n\
+                        trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\n";
 
 /// Where a command belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,9 @@ impl Step {
 
 /// A block of text right behind commands is what they print.
 fn is_output_of(command: &Block, next: &Block) -> bool {
-    command.language == "sh" && next.language == "text"
+    // Two fences and an empty line lie between.
+    let behind = command.line + command.text.lines().count() + 3;
+    command.language == "sh" && next.language == "text" && next.line <= behind
 }
 
 fn place_of(text: &str) -> Option<Place> {
@@ -103,13 +106,15 @@ fn place_of(text: &str) -> Option<Place> {
 /// A folder to run in, with the repository's folders and programs of ours.
 pub struct Runner {
     folder: TempDir,
+    /// Words of pages, and the names that they stand for.
+    names: Vec<(&'static str, String)>,
 }
 
 impl Runner {
     /// With these programs on the PATH, by their file names, besides those of the machine.
     pub fn new(programs: &[PathBuf]) -> Runner {
         let folder = TempDir::with_prefix("sipwarden-docs-").expect("a temporary directory can be made");
-        let runner = Runner { folder };
+        let runner = Runner { folder, names: Vec::new() };
         for entry in fs::read_dir(repository()).expect("the repository").flatten() {
             let name = entry.file_name();
             if entry.path().is_dir() && !name.to_string_lossy().starts_with('.') && name != "target" {
@@ -127,6 +132,11 @@ impl Runner {
         fs::write(&script, cargo).expect("the directory is ours");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
         runner
+    }
+
+    /// From now on this word of a page, in capitals as in a synopsis, stands for this name.
+    pub fn fill(&mut self, word: &'static str, name: &str) {
+        self.names.push((word, name.to_owned()));
     }
 
     /// Runs steps of a page in one shell, started by `shell` (whose last argument is to be the script), and holds what they
@@ -180,18 +190,19 @@ impl Runner {
                 }
                 StepKind::Run(_) => format!("{number}.sh"),
             };
-            fs::write(self.path().join(&file), with_examples(&step.text)).expect("the directory is ours");
+            fs::write(self.path().join(&file), self.filled(&step.text)).expect("the directory is ours");
             // Each on a line of its own: within `&&` a shell does not stop where a command fails.
-            let _ = writeln!(script, "echo '== {}'\n. ./{file} > {number}.out\ncat {number}.out", step.place);
+            let _ =
+                writeln!(script, "cat $printed\necho '== {}'\nprinted={number}.out\n. ./{file} > $printed", step.place);
         }
         let path = self.path().join("script");
         fs::write(&path, script).expect("the directory is ours");
         path
     }
-}
 
-fn with_examples(text: &str) -> String {
-    EXAMPLES.iter().fold(text.to_owned(), |text, (word, name)| text.replace(word, name))
+    fn filled(&self, text: &str) -> String {
+        self.names.iter().fold(text.to_owned(), |text, (word, name)| text.replace(word, name))
+    }
 }
 
 /// Whether each line of `expected` is in a line of `printed`, in this order; `…` stands for anything, white space for any
