@@ -92,6 +92,7 @@ fn call_everyone(cluster: &Cluster) {
     for (name, service) in services {
         let call = cluster.call(service, 1800).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         assert!(call.answer.header("Session-Expires").is_some(), "{name}: no sidecar is in the way");
+        call.hang_up().unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }
 
