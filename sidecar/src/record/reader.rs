@@ -1,12 +1,14 @@
 //! Reading what the shards remember, a little under each lock.
 
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use sipwarden_session_timer::{EventKind, Policy, SessionId, Time};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
 
 use super::ring::Text;
 use super::{Decision, KEPT, Recorder};
@@ -16,6 +18,10 @@ use crate::words::Words;
 
 /// Entries looked at under one lock: some tens of microseconds.
 pub(super) const LOCKED: usize = 256;
+
+/// Three digits of a second, zeros too: times of a list stand one below the other.
+const MILLISECONDS: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(3) }).encode();
 
 /// Reads what is remembered.
 #[derive(Clone)]
@@ -92,8 +98,7 @@ impl Reader {
     /// A time of the core as RFC 3339 in UTC, with milliseconds.
     pub(super) fn at(&self, time: Time) -> String {
         let at = OffsetDateTime::from(self.hub.started() + time.since(Time::ZERO));
-        let millis = at.replace_millisecond(at.millisecond()).unwrap_or(at);
-        millis.format(&Rfc3339).unwrap_or_default()
+        at.format(&Iso8601::<MILLISECONDS>).unwrap_or_default()
     }
 
     /// The core's time of a text of [`Self::at`]; what was before the start is the start.

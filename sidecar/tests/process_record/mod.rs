@@ -56,7 +56,9 @@ async fn a_decision_says_what_was_decided_about_whom_by_which_policy_and_why() {
 
     let mut decision = page["decisions"][0].clone();
     let at = decision["at"].take();
-    let at = time::OffsetDateTime::parse(at.as_str().expect("text"), &time::format_description::well_known::Rfc3339);
+    let at = at.as_str().expect("text");
+    assert_eq!(at.len(), "2026-11-28T05:01:24.120Z".len(), "{at}");
+    let at = time::OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339);
     let ago = time::OffsetDateTime::now_utc() - at.expect("RFC 3339");
     assert!(ago.whole_seconds() < 60, "{ago}");
     let peer = decision["peer"].take();
