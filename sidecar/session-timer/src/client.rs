@@ -133,14 +133,14 @@ impl Client {
 
     /// The slot in a response's branch, if it may be one of ours.
     pub(crate) fn slot_of(response: &Message) -> Option<u32> {
-        let branch = response.top_via().ok()?.branch()?.strip_prefix(BRANCH_PREFIX.as_bytes())?;
+        let branch = response.top_via().ok()?.branch?.strip_prefix(BRANCH_PREFIX.as_bytes())?;
         let slot = branch.split(|&byte| byte == b'.').next()?;
         u32::from_str_radix(std::str::from_utf8(slot).ok()?, 16).ok()
     }
 
     /// Is `response` an answer to this one? The nonce keeps strangers from ending our transactions.
     pub(crate) fn is_answered_by(&self, response: &Message) -> bool {
-        response.top_via().is_ok_and(|via| via.branch() == Some(self.branch.as_bytes()))
+        response.top_via().is_ok_and(|via| via.branch == Some(self.branch.as_bytes()))
             && response.cseq().is_ok_and(|cseq| cseq.method == self.ours.method)
     }
 

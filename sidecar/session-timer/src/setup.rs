@@ -124,7 +124,7 @@ pub(crate) fn contact_uri<'b>(message: &Message<'b>) -> Option<&'b [u8]> {
 }
 
 /// Where requests to a party go: its Contact, or its own address where it gave none, against RFC 3261 §12.1.
-pub(crate) fn target_of<'b>(message: &Message<'b>, party: Result<NameAddr<'b>, ValueError>) -> &'b [u8] {
+pub(crate) fn target_of<'b>(message: &Message<'b>, party: Result<&NameAddr<'b>, ValueError>) -> &'b [u8] {
     contact_uri(message).or(party.ok().map(|party| party.uri)).unwrap_or_default()
 }
 

@@ -95,12 +95,16 @@ fn check_vias(message: &Message) -> Result<(), Fault> {
     if message.has_one_via() {
         return Ok(());
     }
-    let mut deeper = message.elements(HeaderName::Via).skip(1);
+    match message.second_via() {
+        Err(ValueError::Missing) => return Ok(()),
+        second => second?,
+    };
+    let mut deeper = message.elements(HeaderName::Via).skip(2);
     deeper.try_for_each(|(offset, text)| Via::parse(text, offset).map(drop)).map_err(Fault::from)
 }
 
 /// From or To: once, an address with any URI. A tag is not asked for: RFC 2543 clients send none.
-fn check_address(message: &Message, name: HeaderName, address: Result<NameAddr, ValueError>) -> Result<(), Fault> {
+fn check_address(message: &Message, name: HeaderName, address: Result<&NameAddr, ValueError>) -> Result<(), Fault> {
     message.single(name)?;
     address?.parse_uri()?;
     Ok(())

@@ -138,7 +138,9 @@ impl Edits {
         let mut copied = 0;
         for (range, text) in &self.ops {
             let start = (range.start as usize).clamp(copied, bytes.len());
-            out.extend_from_slice(&bytes[copied..start]);
+            if start > copied {
+                out.extend_from_slice(&bytes[copied..start]);
+            }
             out.extend_from_slice(&self.text[text.start as usize..text.end as usize]);
             copied = (range.end as usize).clamp(start, bytes.len());
         }
@@ -178,6 +180,15 @@ impl Edits {
         write(&mut self.text);
         let text = span(&(start..self.text.len()));
         let range = span(&range);
+        if let Some((last, written)) = self.ops.last_mut()
+            && *last == range
+            && range.is_empty()
+            && written.end == text.start
+        {
+            // One insert more where the last one is.
+            written.end = text.end;
+            return;
+        }
         let is_before = |(other, _): &(Range<u32>, Range<u32>)| (other.start, other.end) <= (range.start, range.end);
         // Most come in the order of their places.
         let last = self.ops.last().is_none_or(is_before);
@@ -185,7 +196,7 @@ impl Edits {
         debug_assert!(range.start <= range.end, "an edit ends before it starts");
         debug_assert!(self.ops[..at].last().is_none_or(|(before, _)| before.end <= range.start), "edits overlap");
         debug_assert!(self.ops.get(at).is_none_or(|(after, _)| range.end <= after.start), "edits overlap");
-        self.ops.insert(at, (range, text));
+        if last { self.ops.push((range, text)) } else { self.ops.insert(at, (range, text)) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Header field names we look at, with their compact forms (RFC 3261 §7.3.3, RFC 4028 §4).
 
+use crate::scan::{self, CHUNK_LEN};
+
 /// A header field name, case-insensitive on the wire. `Other` for what nothing here reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -68,174 +70,147 @@ impl HeaderName {
 
     /// From the name on the wire, long or compact, any case.
     pub fn from_bytes(name: &[u8]) -> HeaderName {
-        match HeaderName::as_written(name) {
-            HeaderName::Other => HeaderName::in_any_case(name),
-            found => found,
-        }
+        let (Some(first), Some(last)) = (name.first(), name.last()) else { return HeaderName::Other };
+        let (written, candidate) = WRITTEN[usize::from(PLACES[place(name.len(), *first, *last)])];
+        if name.eq_ignore_ascii_case(written.as_bytes()) { candidate } else { HeaderName::Other }
     }
 
     /// The long form as we write it, for example `Session-Expires`. Empty for `Other`, whose text only the message has.
     pub fn as_str(self) -> &'static str {
-        match self {
-            HeaderName::Via => "Via",
-            HeaderName::From => "From",
-            HeaderName::To => "To",
-            HeaderName::CallId => "Call-ID",
-            HeaderName::CSeq => "CSeq",
-            HeaderName::MaxForwards => "Max-Forwards",
-            HeaderName::Route => "Route",
-            HeaderName::RecordRoute => "Record-Route",
-            HeaderName::Contact => "Contact",
-            HeaderName::ContentLength => "Content-Length",
-            HeaderName::ContentType => "Content-Type",
-            HeaderName::SessionExpires => "Session-Expires",
-            HeaderName::MinSe => "Min-SE",
-            HeaderName::Supported => "Supported",
-            HeaderName::Require => "Require",
-            HeaderName::ProxyRequire => "Proxy-Require",
-            HeaderName::Unsupported => "Unsupported",
-            HeaderName::Allow => "Allow",
-            HeaderName::UserAgent => "User-Agent",
-            HeaderName::Server => "Server",
-            HeaderName::Reason => "Reason",
-            HeaderName::RetryAfter => "Retry-After",
-            HeaderName::RAck => "RAck",
-            HeaderName::RSeq => "RSeq",
-            HeaderName::ContentEncoding => "Content-Encoding",
-            HeaderName::WwwAuthenticate => "WWW-Authenticate",
-            HeaderName::ProxyAuthenticate => "Proxy-Authenticate",
-            HeaderName::Other => "",
-        }
+        if self == HeaderName::Other { "" } else { WRITTEN[self as usize].0 }
     }
 
-    /// Most senders write the names as the RFCs do, and whole names known beforehand compare as numbers do.
-    pub(crate) fn as_written(name: &[u8]) -> HeaderName {
-        match name {
-            b"Via" => HeaderName::Via,
-            b"From" => HeaderName::From,
-            b"To" => HeaderName::To,
-            b"Call-ID" => HeaderName::CallId,
-            b"CSeq" => HeaderName::CSeq,
-            b"Max-Forwards" => HeaderName::MaxForwards,
-            b"Route" => HeaderName::Route,
-            b"Record-Route" => HeaderName::RecordRoute,
-            b"Contact" => HeaderName::Contact,
-            b"Content-Length" => HeaderName::ContentLength,
-            b"Content-Type" => HeaderName::ContentType,
-            b"Session-Expires" => HeaderName::SessionExpires,
-            b"Min-SE" => HeaderName::MinSe,
-            b"Supported" => HeaderName::Supported,
-            b"Require" => HeaderName::Require,
-            b"Proxy-Require" => HeaderName::ProxyRequire,
-            b"Unsupported" => HeaderName::Unsupported,
-            b"Allow" => HeaderName::Allow,
-            b"User-Agent" => HeaderName::UserAgent,
-            b"Server" => HeaderName::Server,
-            b"Reason" => HeaderName::Reason,
-            b"Retry-After" => HeaderName::RetryAfter,
-            b"RAck" => HeaderName::RAck,
-            b"RSeq" => HeaderName::RSeq,
-            b"Content-Encoding" => HeaderName::ContentEncoding,
-            b"WWW-Authenticate" => HeaderName::WwwAuthenticate,
-            b"Proxy-Authenticate" => HeaderName::ProxyAuthenticate,
-            _ => HeaderName::Other,
+    /// The name that `line` begins with where it is written as in [`WRITTEN`] with a colon right behind, as most senders
+    /// do, and its length: names known beforehand compare as numbers do.
+    #[inline]
+    pub(crate) fn at_front(line: &[u8; CHUNK_LEN]) -> Option<(HeaderName, usize)> {
+        let colons = scan::mask(line, [b':']);
+        if colons == 0 {
+            return None;
         }
-    }
-
-    fn in_any_case(name: &[u8]) -> HeaderName {
-        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return HeaderName::Other };
-        // Length and first letter leave one candidate; one comparison confirms it.
-        let candidate = match (name.len(), first) {
-            (1, _) => return HeaderName::from_compact(first),
-            (2, b't') => HeaderName::To,
-            (3, b'v') => HeaderName::Via,
-            (4, b'f') => HeaderName::From,
-            (4, b'c') => HeaderName::CSeq,
-            (4, b'r') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::RAck,
-            (4, b'r') => HeaderName::RSeq,
-            (5, b'r') => HeaderName::Route,
-            (5, b'a') => HeaderName::Allow,
-            (6, b'm') => HeaderName::MinSe,
-            (6, b's') => HeaderName::Server,
-            (6, b'r') => HeaderName::Reason,
-            (7, b'c') if name[1].eq_ignore_ascii_case(&b'a') => HeaderName::CallId,
-            (7, b'c') => HeaderName::Contact,
-            (7, b'r') => HeaderName::Require,
-            (9, b's') => HeaderName::Supported,
-            (10, b'u') => HeaderName::UserAgent,
-            (11, b'u') => HeaderName::Unsupported,
-            (11, b'r') => HeaderName::RetryAfter,
-            (12, b'm') => HeaderName::MaxForwards,
-            (12, b'r') => HeaderName::RecordRoute,
-            (12, b'c') => HeaderName::ContentType,
-            (13, b'p') => HeaderName::ProxyRequire,
-            (14, b'c') => HeaderName::ContentLength,
-            (15, b's') => HeaderName::SessionExpires,
-            (16, b'c') => HeaderName::ContentEncoding,
-            (16, b'w') => HeaderName::WwwAuthenticate,
-            (18, b'p') => HeaderName::ProxyAuthenticate,
-            _ => return HeaderName::Other,
-        };
-        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { HeaderName::Other }
-    }
-
-    fn from_compact(letter: u8) -> HeaderName {
-        match letter {
-            b'v' => HeaderName::Via,
-            b'f' => HeaderName::From,
-            b't' => HeaderName::To,
-            b'i' => HeaderName::CallId,
-            b'm' => HeaderName::Contact,
-            b'l' => HeaderName::ContentLength,
-            b'c' => HeaderName::ContentType,
-            b'e' => HeaderName::ContentEncoding,
-            b'k' => HeaderName::Supported,
-            b'x' => HeaderName::SessionExpires,
-            _ => HeaderName::Other,
-        }
+        let len = colons.trailing_zeros() as usize % CHUNK_LEN;
+        // No name is in vain: that of an empty one ends nowhere, and equals none.
+        let last = line[len.wrapping_sub(1) % CHUNK_LEN];
+        let at = usize::from(PLACES[place(len, line[0], last)]);
+        let name_and_colon = (2 << len) - 1;
+        let differing = !scan::equal(line, &CHUNKS[at]) & name_and_colon;
+        (differing == 0).then_some((WRITTEN[at].1, len))
     }
 }
+
+/// All names as the RFCs write them, the long forms in the order of the variants.
+const WRITTEN: [(&str, HeaderName); 38] = [
+    ("Via", HeaderName::Via),
+    ("From", HeaderName::From),
+    ("To", HeaderName::To),
+    ("Call-ID", HeaderName::CallId),
+    ("CSeq", HeaderName::CSeq),
+    ("Max-Forwards", HeaderName::MaxForwards),
+    ("Route", HeaderName::Route),
+    ("Record-Route", HeaderName::RecordRoute),
+    ("Contact", HeaderName::Contact),
+    ("Content-Length", HeaderName::ContentLength),
+    ("Content-Type", HeaderName::ContentType),
+    ("Session-Expires", HeaderName::SessionExpires),
+    ("Min-SE", HeaderName::MinSe),
+    ("Supported", HeaderName::Supported),
+    ("Require", HeaderName::Require),
+    ("Proxy-Require", HeaderName::ProxyRequire),
+    ("Unsupported", HeaderName::Unsupported),
+    ("Allow", HeaderName::Allow),
+    ("User-Agent", HeaderName::UserAgent),
+    ("Server", HeaderName::Server),
+    ("Reason", HeaderName::Reason),
+    ("Retry-After", HeaderName::RetryAfter),
+    ("RAck", HeaderName::RAck),
+    ("RSeq", HeaderName::RSeq),
+    ("Content-Encoding", HeaderName::ContentEncoding),
+    ("WWW-Authenticate", HeaderName::WwwAuthenticate),
+    ("Proxy-Authenticate", HeaderName::ProxyAuthenticate),
+    // Nobody's name, for the places that no name has.
+    ("", HeaderName::Other),
+    ("v", HeaderName::Via),
+    ("f", HeaderName::From),
+    ("t", HeaderName::To),
+    ("i", HeaderName::CallId),
+    ("m", HeaderName::Contact),
+    ("l", HeaderName::ContentLength),
+    ("c", HeaderName::ContentType),
+    ("e", HeaderName::ContentEncoding),
+    ("k", HeaderName::Supported),
+    ("x", HeaderName::SessionExpires),
+];
+const NOBODY: usize = HeaderName::Other as usize;
+
+/// A name's place in [`PLACES`], by its length and its outer letters in any case. Each name has its own.
+#[inline]
+const fn place(len: usize, first: u8, last: u8) -> usize {
+    (len + (first | 0x20) as usize + 11 * (last | 0x20) as usize) % 128
+}
+
+/// Which of [`WRITTEN`] a name can only be.
+const PLACES: [u8; 128] = {
+    let mut places = [NOBODY as u8; 128];
+    let mut at = 0;
+    while at < WRITTEN.len() {
+        let name = WRITTEN[at].0.as_bytes();
+        if at != NOBODY {
+            let place = &mut places[place(name.len(), name[0], name[name.len() - 1])];
+            assert!(*place == NOBODY as u8, "two names have one place");
+            *place = at as u8;
+        }
+        at += 1;
+    }
+    places
+};
+
+/// Each of [`WRITTEN`] that is short enough, with a colon behind it.
+const CHUNKS: [[u8; CHUNK_LEN]; WRITTEN.len()] = {
+    let mut chunks = [[0; CHUNK_LEN]; WRITTEN.len()];
+    let mut at = 0;
+    while at < WRITTEN.len() {
+        let name = WRITTEN[at].0.as_bytes();
+        if at != NOBODY && name.len() < CHUNK_LEN {
+            let mut letter = 0;
+            while letter < name.len() {
+                chunks[at][letter] = name[letter];
+                letter += 1;
+            }
+            chunks[at][name.len()] = b':';
+        }
+        at += 1;
+    }
+    chunks
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LONG: [HeaderName; HeaderName::COUNT - 1] = [
-        HeaderName::Via,
-        HeaderName::From,
-        HeaderName::To,
-        HeaderName::CallId,
-        HeaderName::CSeq,
-        HeaderName::MaxForwards,
-        HeaderName::Route,
-        HeaderName::RecordRoute,
-        HeaderName::Contact,
-        HeaderName::ContentLength,
-        HeaderName::ContentType,
-        HeaderName::SessionExpires,
-        HeaderName::MinSe,
-        HeaderName::Supported,
-        HeaderName::Require,
-        HeaderName::ProxyRequire,
-        HeaderName::Unsupported,
-        HeaderName::Allow,
-        HeaderName::UserAgent,
-        HeaderName::Server,
-        HeaderName::Reason,
-        HeaderName::RetryAfter,
-        HeaderName::RAck,
-        HeaderName::RSeq,
-        HeaderName::ContentEncoding,
-        HeaderName::WwwAuthenticate,
-        HeaderName::ProxyAuthenticate,
-    ];
-
     #[test]
-    fn every_long_name_is_found_in_any_case() {
-        for name in LONG {
-            for text in [name.as_str().to_owned(), name.as_str().to_lowercase(), name.as_str().to_uppercase()] {
+    fn every_name_is_found_in_any_case() {
+        for (text, name) in WRITTEN {
+            for text in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
                 assert_eq!(HeaderName::from_bytes(text.as_bytes()), name, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn long_forms_stand_in_the_order_of_the_variants() {
+        for (at, (text, name)) in WRITTEN[..HeaderName::COUNT].iter().enumerate() {
+            assert_eq!((*name as usize, name.as_str()), (at, *text));
+        }
+    }
+
+    #[test]
+    fn a_name_at_the_front_of_a_line_is_found_where_it_is_written_as_usual() {
+        let at_front = |line: &str| HeaderName::at_front(format!("{line:16}").as_bytes().first_chunk().unwrap());
+        for (text, name) in WRITTEN.iter().filter(|(text, _)| (1..CHUNK_LEN).contains(&text.len())) {
+            assert_eq!(at_front(&format!("{text}: x")), Some((*name, text.len())), "{text}");
+        }
+        for line in ["", ":", ": Via:", "Vi: x", "Vias: x", "via: x", "Via : x", "Subject: x", "WWW-Authenticate: x"] {
+            assert_eq!(at_front(line), None, "{line}");
         }
     }
 

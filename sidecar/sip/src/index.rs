@@ -16,11 +16,13 @@ const _: () = assert!(MAX_HEADERS < NONE as usize && HeaderName::COUNT <= u32::B
 
 /// Caller-owned room for the header index, reused from message to message.
 pub struct Slots {
-    pub(crate) lines: Vec<Slot>,
+    lines: Box<[Slot; MAX_HEADERS]>,
+    /// How many of these are the message's.
+    count: usize,
     /// Index in `lines` of the first line of each name.
-    pub(crate) first: [u8; HeaderName::COUNT],
+    first: [u8; HeaderName::COUNT],
     /// A bit for each name that has more than one line.
-    pub(crate) repeated: u32,
+    repeated: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -35,41 +37,52 @@ pub(crate) struct Slot {
 impl Slots {
     /// Room for [`MAX_HEADERS`] header fields.
     pub fn new() -> Slots {
-        Slots { lines: Vec::with_capacity(MAX_HEADERS), first: [NONE; HeaderName::COUNT], repeated: 0 }
+        let unused = Slot { name: HeaderName::Other, line_start: 0, value_start: 0, value_end: 0, line_end: 0 };
+        let lines = Box::new([unused; MAX_HEADERS]);
+        Slots { lines, count: 0, first: [NONE; HeaderName::COUNT], repeated: 0 }
     }
 
     /// Indexes the header lines and gives the offset of the empty line behind them.
     pub(crate) fn index(&mut self, mut lines: Lines) -> Result<usize, ParseError> {
-        self.lines.clear();
+        (self.count, self.repeated) = (0, 0);
         self.first = [NONE; HeaderName::COUNT];
-        self.repeated = 0;
         while let Some(line) = lines.next().map_err(|reason| match reason {
             NoLine::Unterminated => ParseError::Unterminated,
             NoLine::Malformed => ParseError::HeaderLine,
         })? {
-            if self.lines.len() == MAX_HEADERS {
-                return Err(ParseError::TooManyHeaders);
-            }
-            let first = &mut self.first[line.name as usize];
-            if *first == NONE {
-                *first = self.lines.len() as u8;
-            } else {
-                self.repeated |= 1 << line.name as u8;
-            }
-            self.lines.push(Slot {
+            let slot = self.lines.get_mut(self.count).ok_or(ParseError::TooManyHeaders)?;
+            *slot = Slot {
                 name: line.name,
                 line_start: line.start as u32,
                 value_start: line.value.start as u32,
                 value_end: line.value.end as u32,
                 line_end: line.end as u32,
-            });
+            };
+            let first = &mut self.first[line.name as usize];
+            if *first == NONE {
+                *first = self.count as u8;
+            } else {
+                self.repeated |= 1 << line.name as u8;
+            }
+            self.count += 1;
         }
         Ok(lines.offset())
     }
 
+    /// The header lines, in order.
+    pub(crate) fn lines(&self) -> &[Slot] {
+        &self.lines[..self.count]
+    }
+
+    /// The first line of that name.
+    #[inline]
+    pub(crate) fn first(&self, name: HeaderName) -> Option<&Slot> {
+        self.lines.get(usize::from(self.first[name as usize]))
+    }
+
     /// The lines among which all of that name are.
     pub(crate) fn of(&self, name: HeaderName) -> &[Slot] {
-        let lines = self.lines.get(usize::from(self.first[name as usize])..).unwrap_or_default();
+        let lines = self.lines().get(usize::from(self.first[name as usize])..).unwrap_or_default();
         if self.is_repeated(name) { lines } else { &lines[..lines.len().min(1)] }
     }
 

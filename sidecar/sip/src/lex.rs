@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::HeaderName;
-use crate::scan::{self, LineFeeds};
+use crate::scan::{self, Positions};
 
 /// LWS: space, tab, and the line ends that folding leaves inside a raw value.
 pub(crate) const LWS: u8 = 1 << 0;
@@ -63,12 +63,15 @@ pub(crate) fn has(text: &[u8], class: u8) -> bool {
 /// The number at the front of `text`, `1*DIGIT` that fits u32, and what follows it.
 #[inline]
 pub(crate) fn leading_number(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (mut number, mut rest) = (0u32, text);
-    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
-        number = number.checked_mul(10)?.checked_add(u32::from(digit - b'0'))?;
-        rest = behind;
+    let (mut number, mut len) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = text.get(len) {
+        number = number * 10 + u64::from(digit - b'0');
+        if number > u64::from(u32::MAX) {
+            return None;
+        }
+        len += 1;
     }
-    (rest.len() < text.len()).then_some((number, rest))
+    (len > 0).then(|| (number as u32, &text[len..]))
 }
 
 /// How many bytes at the front of `text` are of that class.
@@ -137,6 +140,9 @@ pub(crate) fn number(text: &[u8]) -> Option<u32> {
     leading_number(text).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
 }
 
+/// What separates the elements of a list, and what begins something in which it does not.
+pub(crate) const ELEMENT_MARKS: [u8; 3] = [b',', b'"', b'<'];
+
 /// The elements of a comma list: cut at commas, but not inside quoted strings and angle brackets. Yields
 /// `(offset in text, element)`, trimmed, empty ones skipped.
 pub(crate) struct Elements<'b> {
@@ -152,7 +158,7 @@ impl<'b> Elements<'b> {
     /// Where the element that starts at `self.at` ends.
     fn element_end(&self) -> usize {
         let mut at = self.at;
-        while let Some(found) = scan::find_any(&self.text[at..], [b',', b'"', b'<']) {
+        while let Some(found) = scan::find_any(&self.text[at..], ELEMENT_MARKS) {
             let rest = &self.text[at + found..];
             at += found
                 + match rest[0] {
@@ -211,17 +217,20 @@ pub(crate) fn line_end_len(bytes: &[u8], at: usize) -> usize {
 
 /// The header lines of a message, one after the other.
 pub(crate) struct Lines<'b> {
-    text: &'b [u8],
+    /// From the next line on.
+    rest: &'b [u8],
+    /// Where that is in the text.
     at: usize,
-    feeds: LineFeeds<'b>,
+    feeds: Positions<'b, 1>,
 }
 
 impl<'b> Lines<'b> {
     /// Those behind the start line of `text`, and where that ends, its line end included. `None`: nothing ends it.
+    #[inline]
     pub(crate) fn of(text: &'b [u8]) -> Option<(usize, Lines<'b>)> {
-        let mut feeds = LineFeeds::of(text);
+        let mut feeds = Positions::of(text, [b'\n']);
         let at = feeds.next()? + 1;
-        Some((at, Lines { text, at, feeds }))
+        Some((at, Lines { rest: text.get(at..)?, at, feeds }))
     }
 
     /// Where the next line starts.
@@ -232,43 +241,36 @@ impl<'b> Lines<'b> {
     /// Takes the next header line apart, over all its folds. `Ok(None)`: an empty line, at which this stays.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Line>, NoLine> {
-        let start = self.at;
-        let mut end = self.feeds.next().ok_or(NoLine::Unterminated)? + 1;
-        if matches!(&self.text[start..end], b"\n" | b"\r\n") {
+        let (mut line, mut behind) = self.up_to_feed()?;
+        if matches!(line, b"\n" | b"\r\n") {
             return Ok(None);
         }
-        while let Some(b' ' | b'\t') = self.text.get(end) {
-            end = self.feeds.next().ok_or(NoLine::Unterminated)? + 1;
+        while let [b' ' | b'\t', ..] = behind {
+            (line, behind) = self.up_to_feed()?;
         }
-        self.at = end;
-        let line = &self.text[start..end];
-        let colon = colon(line, &self.text[start..]).ok_or(NoLine::Malformed)?;
-        let name = name_of(&line[..colon]).ok_or(NoLine::Malformed)?;
-        let value = value_range(&line[colon + 1..]);
+        let (start, written) = (self.at, self.rest.first_chunk().and_then(HeaderName::at_front));
+        (self.at, self.rest) = (start + line.len(), behind);
+        let (name, colon) = written.or_else(|| any_name(line)).ok_or(NoLine::Malformed)?;
+        let value = value_range(line.get(colon + 1..).ok_or(NoLine::Malformed)?);
         let value_at = start + colon + 1;
-        Ok(Some(Line { name, start, value: value_at + value.start..value_at + value.end, end }))
+        Ok(Some(Line { name, start, value: value_at + value.start..value_at + value.end, end: self.at }))
+    }
+
+    /// What is left, cut behind the next line feed.
+    #[inline(always)]
+    fn up_to_feed(&mut self) -> Result<(&'b [u8], &'b [u8]), NoLine> {
+        let feed = self.feeds.next().ok_or(NoLine::Unterminated)?;
+        self.rest.split_at_checked(feed + 1 - self.at).ok_or(NoLine::Unterminated)
     }
 }
 
-/// The first colon of `line`, which `text` begins with.
-#[inline]
-fn colon(line: &[u8], text: &[u8]) -> Option<usize> {
-    let near = text.first_chunk().map_or(0, |chunk| scan::mask(chunk, [b':']));
-    let colon = if near != 0 { near.trailing_zeros() as usize } else { scan::find(line, b':')? };
-    (colon < line.len()).then_some(colon)
-}
-
-/// The name that stands before a colon, where one does.
-#[inline]
-fn name_of(text: &[u8]) -> Option<HeaderName> {
-    // Most senders write the names as the RFCs do.
-    let written = HeaderName::as_written(text);
-    if written != HeaderName::Other {
-        return Some(written);
-    }
-    let name = trim_end(text);
+/// The name at the front of `line`, however it is written, and where its colon is.
+#[inline(never)]
+fn any_name(line: &[u8]) -> Option<(HeaderName, usize)> {
+    let colon = scan::find(line, b':')?;
+    let name = trim_end(&line[..colon]);
     let is_name = name.first().is_some_and(|first| !is(*first, LWS));
-    is_name.then(|| HeaderName::from_bytes(name))
+    is_name.then(|| (HeaderName::from_bytes(name), colon))
 }
 
 /// Where in `text`, which stands behind a colon, the value is.

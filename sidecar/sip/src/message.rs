@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use crate::index::Slot;
 use crate::lex::{self, Elements, Lines};
 use crate::value::{CSeq, NameAddr, SessionExpires, ValueError, Via, parse_delta};
-use crate::{HeaderName, Method};
+use crate::{HeaderName, Method, scan};
 
 /// An indexed message borrowed from its datagram or frame. The body ends where Content-Length says (datagram bytes
 /// behind it are ignored, RFC 3261 §18.3) or, without one, with the datagram.
@@ -28,6 +28,7 @@ struct Read<'b> {
     to: OnceCell<Party<'b>>,
     cseq: OnceCell<Result<CSeq<'b>, ValueError>>,
     top_via: OnceCell<Result<Via<'b>, ValueError>>,
+    second_via: OnceCell<Result<Via<'b>, ValueError>>,
 }
 
 /// A From or To with its tag.
@@ -133,7 +134,7 @@ impl<'b> Message<'b> {
 
     /// Every header line, in order.
     pub fn headers(&self) -> impl Iterator<Item = Header<'b>> + '_ {
-        self.slots.lines.iter().map(|slot| self.header(slot))
+        self.slots.lines().iter().map(|slot| self.header(slot))
     }
 
     /// Every header line of that name, in order.
@@ -143,7 +144,7 @@ impl<'b> Message<'b> {
 
     /// The first header line of that name.
     pub fn first(&self, name: HeaderName) -> Option<Header<'b>> {
-        self.slots.lines.get(usize::from(self.slots.first[name as usize])).map(|slot| self.header(slot))
+        self.slots.first(name).map(|slot| self.header(slot))
     }
 
     /// How many header lines have that name.
@@ -159,7 +160,12 @@ impl<'b> Message<'b> {
 
     /// The first of [`Self::elements`].
     pub fn first_element(&self, name: HeaderName) -> Option<(usize, &'b [u8])> {
-        self.all(name).find_map(|header| header.elements().next())
+        let first = self.first(name)?;
+        // Most lines have one, in which nothing looks like the border to another.
+        if !first.value.is_empty() && scan::find_any(first.value, lex::ELEMENT_MARKS).is_none() {
+            return Some((first.value_start, first.value));
+        }
+        first.elements().next().or_else(|| self.elements(name).next())
     }
 
     /// Does a comma list of tokens hold `token` (case-insensitive)? For Supported, Require, Allow …
@@ -179,13 +185,13 @@ impl<'b> Message<'b> {
     }
 
     /// From: the name-addr or addr-spec with its parameters.
-    pub fn from(&self) -> Result<NameAddr<'b>, ValueError> {
-        self.sender().address
+    pub fn from(&self) -> Result<&NameAddr<'b>, ValueError> {
+        self.sender().address.as_ref().map_err(|error| *error)
     }
 
     /// To: the name-addr or addr-spec with its parameters.
-    pub fn to(&self) -> Result<NameAddr<'b>, ValueError> {
-        self.recipient().address
+    pub fn to(&self) -> Result<&NameAddr<'b>, ValueError> {
+        self.recipient().address.as_ref().map_err(|error| *error)
     }
 
     /// The From tag, if any.
@@ -199,18 +205,28 @@ impl<'b> Message<'b> {
     }
 
     /// The topmost Via element.
-    pub fn top_via(&self) -> Result<Via<'b>, ValueError> {
-        *self.read.top_via.get_or_init(|| {
+    pub fn top_via(&self) -> Result<&Via<'b>, ValueError> {
+        let read = self.read.top_via.get_or_init(|| {
             let (offset, text) = self.first_element(HeaderName::Via).ok_or(ValueError::Missing)?;
             Via::parse(text, offset)
-        })
+        });
+        read.as_ref().map_err(|error| *error)
+    }
+
+    /// The Via element below that: where a response goes on to.
+    pub fn second_via(&self) -> Result<&Via<'b>, ValueError> {
+        let read = self.read.second_via.get_or_init(|| {
+            let (offset, text) = self.elements(HeaderName::Via).nth(1).ok_or(ValueError::Missing)?;
+            Via::parse(text, offset)
+        });
+        read.as_ref().map_err(|error| *error)
     }
 
     /// Is the topmost Via the only one? `false` also where that takes a second look: what stands beside it in its line
     /// may be no more than a comma.
     pub fn has_one_via(&self) -> bool {
         let fills_its_line =
-            |via: Via| self.first(HeaderName::Via).is_some_and(|line| line.value.len() == via.text.len());
+            |via: &Via| self.first(HeaderName::Via).is_some_and(|line| line.value.len() == via.text.len());
         !self.slots.is_repeated(HeaderName::Via) && self.top_via().is_ok_and(fills_its_line)
     }
 
@@ -327,7 +343,7 @@ mod tests {
             for (offset, via) in vias {
                 assert_eq!(&message.bytes()[offset..offset + via.len()], via);
             }
-            assert_eq!(message.top_via().unwrap().branch(), Some(&b"z9hG4bK1"[..]));
+            assert_eq!(message.top_via().unwrap().branch, Some(&b"z9hG4bK1"[..]));
             for token in ["100rel", "replaces", "timer"] {
                 assert!(message.has_token(HeaderName::Supported, token), "{token}");
             }

@@ -3,7 +3,7 @@
 use wide::u8x16;
 
 /// How many bytes are compared at once.
-const CHUNK_LEN: usize = 16;
+pub(crate) const CHUNK_LEN: usize = 16;
 const WORD_LEN: usize = 8;
 
 /// A bit for each byte of `chunk` that is one of `bytes`, the lowest for the first.
@@ -12,6 +12,12 @@ pub(crate) fn mask<const N: usize>(chunk: &[u8; CHUNK_LEN], bytes: [u8; N]) -> u
     let chunk = u8x16::new(*chunk);
     let found = bytes.iter().fold(u8x16::splat(0), |found, byte| found | chunk.simd_eq(u8x16::splat(*byte)));
     found.to_bitmask()
+}
+
+/// A bit for each byte that both have at the same place.
+#[inline]
+pub(crate) fn equal(one: &[u8; CHUNK_LEN], other: &[u8; CHUNK_LEN]) -> u32 {
+    u8x16::new(*one).simd_eq(u8x16::new(*other)).to_bitmask()
 }
 
 #[inline]
@@ -64,58 +70,91 @@ fn find_in_word<const N: usize>(word: &[u8; WORD_LEN], bytes: [u8; N]) -> Option
     (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
-/// Where the line feeds of a text stand, one after the other.
-pub(crate) struct LineFeeds<'b> {
+/// Where bytes that are one of `N` stand in a text, one after the other.
+pub(crate) struct Positions<'b, const N: usize> {
     text: &'b [u8],
+    bytes: [u8; N],
     /// Where the block at hand begins.
     at: usize,
-    /// A bit for each line feed of the block that was not told yet.
+    /// A bit for each place in the block that was not told yet.
     found: u64,
 }
 
 const BLOCK_LEN: usize = 4 * CHUNK_LEN;
 
-impl<'b> LineFeeds<'b> {
-    pub(crate) fn of(text: &'b [u8]) -> LineFeeds<'b> {
-        let mut feeds = LineFeeds { text, at: 0, found: 0 };
-        feeds.look();
-        feeds
+impl<'b, const N: usize> Positions<'b, N> {
+    #[inline]
+    pub(crate) fn of(text: &'b [u8], bytes: [u8; N]) -> Positions<'b, N> {
+        let mut positions = Positions { text, bytes, at: 0, found: 0 };
+        positions.look();
+        positions
     }
 
+    /// Goes on behind what is before `at`.
+    #[inline]
+    pub(crate) fn skip_to(&mut self, at: usize) {
+        while at >= self.at + BLOCK_LEN && self.look_further() {}
+        let passed = at.saturating_sub(self.at);
+        self.found = if passed < BLOCK_LEN { self.found >> passed << passed } else { 0 };
+    }
+
+    #[inline]
+    fn look_further(&mut self) -> bool {
+        let more = self.text.len() - self.at > BLOCK_LEN;
+        if more {
+            self.at += BLOCK_LEN;
+            self.look();
+        }
+        more
+    }
+
+    #[inline]
     fn look(&mut self) {
         let rest = &self.text[self.at..];
         self.found = match rest.first_chunk() {
-            Some(block) => in_block(block),
-            None => {
-                let mut block = [0; BLOCK_LEN];
-                block[..rest.len()].copy_from_slice(rest);
-                in_block(&block)
-            }
+            Some(block) => in_block(block, self.bytes),
+            None => in_rest(rest, self.bytes),
         };
     }
 }
 
 #[inline]
-fn in_block(block: &[u8; BLOCK_LEN]) -> u64 {
+fn in_block<const N: usize>(block: &[u8; BLOCK_LEN], bytes: [u8; N]) -> u64 {
     let (chunks, _) = block.as_chunks();
-    chunks.iter().rev().fold(0, |found, chunk| found << CHUNK_LEN | u64::from(mask(chunk, [b'\n'])))
+    chunks.iter().rev().fold(0, |found, chunk| found << CHUNK_LEN | u64::from(mask(chunk, bytes)))
 }
 
-impl Iterator for LineFeeds<'_> {
+/// In less than a block.
+#[inline]
+fn in_rest<const N: usize>(rest: &[u8], bytes: [u8; N]) -> u64 {
+    let Some(last) = rest.last_chunk() else {
+        let mut chunk = [0; CHUNK_LEN];
+        chunk[..rest.len()].copy_from_slice(rest);
+        let inside = (1 << rest.len()) - 1;
+        return u64::from(mask(&chunk, bytes) & inside);
+    };
+    let (chunks, _) = rest.as_chunks();
+    // The last chunk tells some places a second time.
+    let last = u64::from(mask(last, bytes)) << (rest.len() - CHUNK_LEN);
+    chunks
+        .iter()
+        .enumerate()
+        .fold(last, |found, (index, chunk)| found | u64::from(mask(chunk, bytes)) << (index * CHUNK_LEN))
+}
+
+impl<const N: usize> Iterator for Positions<'_, N> {
     type Item = usize;
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
         while self.found == 0 {
-            if self.text.len() - self.at <= BLOCK_LEN {
+            if !self.look_further() {
                 return None;
             }
-            self.at += BLOCK_LEN;
-            self.look();
         }
-        let feed = self.at + self.found.trailing_zeros() as usize;
+        let place = self.at + self.found.trailing_zeros() as usize;
         self.found &= self.found - 1;
-        Some(feed)
+        Some(place)
     }
 }
 
@@ -152,11 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn line_feeds_are_told_in_order() {
+    fn positions_are_told_in_order_and_may_be_skipped() {
         for len in 0..300 {
-            let text: Vec<u8> = (0..len).map(|at| if at % 7 == 3 || at % 64 > 61 { b'\n' } else { b'x' }).collect();
-            let expected = (0..len).filter(|at| text[*at] == b'\n');
-            assert!(LineFeeds::of(&text).eq(expected), "{len}");
+            let text: Vec<u8> = (0..len).map(|at| if at % 7 == 3 || at % 64 > 61 { b'\n' } else { 0 }).collect();
+            let expected = || (0..len).filter(|at| text[*at] == b'\n');
+            assert!(Positions::of(&text, [b'\n', b'x']).eq(expected()), "{len}");
+            for from in (0..len + 2).step_by(5) {
+                let mut positions = Positions::of(&text, [b'\n']);
+                let first = positions.next();
+                positions.skip_to(from);
+                let expected = expected().filter(|at| *at >= from && Some(*at) != first);
+                assert!(positions.eq(expected), "from {from} of {len}");
+            }
         }
+    }
+
+    #[test]
+    fn what_fills_up_a_short_text_is_not_found() {
+        assert_eq!(Positions::of(b"ab", [0]).count(), 0);
     }
 }

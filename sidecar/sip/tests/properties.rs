@@ -132,7 +132,7 @@ fn read_everything(message: &Message) {
         message.contact().map(|contact| contact.parse_uri().map(|uri| uri.ip())),
     );
     let _ = (message.session_expires(), message.min_se(), max_forwards(message), check(message));
-    let _ = message.top_via().map(|via| (via.branch(), via.params_offset()));
+    let _ = message.top_via().map(|via| (via.branch, via.params_offset()));
     for name in NAMES {
         assert_eq!(message.count(name), message.headers().filter(|header| header.name == name).count());
         assert_eq!(

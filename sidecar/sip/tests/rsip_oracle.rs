@@ -58,7 +58,7 @@ proptest! {
         prop_assert_eq!(text(ours.from_tag()), tag(theirs.from_header().unwrap().tag().unwrap()));
         prop_assert_eq!(text(ours.to_tag()), tag(theirs.to_header().unwrap().tag().unwrap()));
         let via = theirs.via_header().unwrap().typed().unwrap();
-        prop_assert_eq!(text(ours.top_via().unwrap().branch()).unwrap(), via.branch().unwrap().to_string());
+        prop_assert_eq!(text(ours.top_via().unwrap().branch).unwrap(), via.branch().unwrap().to_string());
         prop_assert_eq!(text(Some(ours.top_via().unwrap().host)).unwrap(), via.uri.host_with_port.host.to_string());
         let hops = theirs.max_forwards_header().unwrap().num().unwrap();
         prop_assert_eq!(max_forwards(&ours).unwrap().map(u32::from), Some(hops));

@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use sipwarden_session_timer::{CallKey, Flow, Leg};
-use sipwarden_sip::value::{Transport, Via, params};
+use sipwarden_sip::value::{Transport, Via};
 use sipwarden_sip::{HeaderName, Message};
 
 use super::digits::{hex, hex_of_u64, parse_hex};
 use super::intake::Purpose;
 use super::mix::Mix;
 use super::sockets::{Sockets, default_port, parse_ip};
-use super::via::TopVia;
 
 /// The Via parameter in which a stateless proxy finds back to the connection a request came on. Not a part of the
 /// branch: a CANCEL that comes on another connection still has its INVITE's branch.
@@ -49,14 +48,7 @@ impl Identity {
     /// Of a checked request of `call` whose top Via is `top`, coming from `leg`. `key` is [`Self::key`]. `cseq`: its number
     /// where it leaves with another than it came with, for a request that is sent once more under another number is another
     /// transaction.
-    pub(super) fn of(
-        key: u64,
-        call: CallKey,
-        message: &Message,
-        top: &TopVia,
-        leg: Leg,
-        cseq: Option<u32>,
-    ) -> Identity {
+    pub(super) fn of(key: u64, call: CallKey, message: &Message, top: &Via, leg: Leg, cseq: Option<u32>) -> Identity {
         let number = cseq.unwrap_or_else(|| message.cseq().map_or(0, |cseq| cseq.number));
         let from_tag = message.from_tag().unwrap_or_default();
 
@@ -67,25 +59,24 @@ impl Identity {
         let way = hash.value() as u32;
 
         // What has the same way until here and another sender is another transaction.
-        let via = &top.via;
-        hash.numbers(via.port.unwrap_or(0).into(), 0);
-        [via.host, from_tag, top.branch].iter().for_each(|text| hash.text(text));
+        hash.numbers(top.port.unwrap_or(0).into(), 0);
+        [top.host, from_tag, top.branch.unwrap_or_default()].iter().for_each(|text| hash.text(text));
         Identity { transaction: hash.value(), way }
     }
 
     /// Did a request with this way pass us before (RFC 3261 §16.3 item 4)? `top` is its top Via.
-    pub(super) fn is_loop(&self, message: &Message, top: &TopVia, sockets: &Sockets) -> bool {
-        let passed = |via: &Via, branch: &[u8]| {
-            Identity::read(branch).is_some_and(|ours| ours.way == self.way) && sockets.wrote(via)
+    pub(super) fn is_loop(&self, message: &Message, top: &Via, sockets: &Sockets) -> bool {
+        let passed = |via: &Via| {
+            via.branch.and_then(Identity::read).is_some_and(|ours| ours.way == self.way) && sockets.wrote(via)
         };
-        if passed(&top.via, top.branch) {
+        if passed(top) {
             return true;
         }
         if message.has_one_via() {
             return false;
         }
         let mut deeper = message.elements(HeaderName::Via).skip(1).filter_map(|(at, text)| Via::parse(text, at).ok());
-        deeper.any(|via| passed(&via, via.branch().unwrap_or_default()))
+        deeper.any(|via| passed(&via))
     }
 
     /// The parameters of our Via on a request that came on `flow`; they stand behind [`Socket::via`].
@@ -140,18 +131,9 @@ pub(super) fn response_to(key: u64, ours: &Via, next: &Via, leg: Leg, sockets: &
 /// RFC 3261 §18.2.2, RFC 3581 §4. `maddr` is for multicast, which we do not do. A host name is never looked up: where
 /// it was not an address, `received` is there.
 fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
-    let (mut received, mut rport) = (None, None);
-    for param in params(via.params) {
-        let value = || Some(param.value.unwrap_or_default());
-        match param.name.len() {
-            8 if param.is("received") => received = received.or_else(value),
-            5 if param.is("rport") => rport = rport.or_else(value),
-            _ => {}
-        }
-    }
-    let ip = parse_ip(received.unwrap_or(via.host))?;
-    let rport = rport.filter(|_| transport == Transport::Udp);
-    let rport = rport.and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+    let ip = parse_ip(via.received.as_ref().map_or(via.host, |received| received.value))?;
+    let rport = via.rport.as_ref().filter(|_| transport == Transport::Udp);
+    let rport = rport.and_then(|rport| std::str::from_utf8(rport.value).ok()?.parse().ok());
     Some(SocketAddr::new(ip, rport.or(via.port).unwrap_or_else(|| default_port(transport))))
 }
 
@@ -160,7 +142,7 @@ fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
     let (endpoint, rest) = via.param(FLOW)?.split_at_checked(ENDPOINT.len())?;
     let (connection, sealed) = rest.split_at_checked(CONNECTION.len())?;
     let (endpoint, connection) = (u16::try_from(parse_hex(endpoint)?).ok()?, parse_hex(connection)?);
-    let seal = Identity::read(via.branch()?)?.seal(key, endpoint, connection);
+    let seal = Identity::read(via.branch?)?.seal(key, endpoint, connection);
     (parse_hex(sealed)? == seal).then_some((endpoint, connection))
 }
 
@@ -187,7 +169,7 @@ mod tests {
 
     fn numbered(message: &Message, leg: Leg, cseq: Option<u32>) -> Identity {
         let call = CallKey::of(KEY, message.call_id().unwrap());
-        Identity::of(Identity::key(KEY), call, message, &TopVia::of(message).unwrap(), leg, cseq)
+        Identity::of(Identity::key(KEY), call, message, message.top_via().unwrap(), leg, cseq)
     }
 
     const TOP: &str = "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bKa";
@@ -241,9 +223,8 @@ mod tests {
     #[test]
     fn a_request_that_passed_before_is_in_a_loop_however_its_vias_are_written() {
         let sockets = Sockets::new(&config());
-        let is_loop = |message: &Message| {
-            identity(message, Leg::Remote).is_loop(message, &TopVia::of(message).unwrap(), &sockets)
-        };
+        let is_loop =
+            |message: &Message| identity(message, Leg::Remote).is_loop(message, message.top_via().unwrap(), &sockets);
         let first = request("INVITE", "", TOP, "");
         let ours = our_via(&first, flow(REMOTE_UDP, "192.0.2.4:5060"));
         let elsewhere = "SIP/2.0/UDP 203.0.113.9;branch=z9hG4bKx";
@@ -276,7 +257,7 @@ mod tests {
         let ours = our_via(&request("INVITE", "", TOP, ""), from);
         let next = "SIP/2.0/UDP 203.0.113.5:5066;branch=z9hG4bKa";
         let by_address = Some(flow(REMOTE_UDP, "203.0.113.5:5066"));
-        let branch = via(&ours).branch().unwrap();
+        let branch = via(&ours).branch.unwrap();
         let other_branch = ours.replace(std::str::from_utf8(branch).unwrap(), "z9hG4bK0123456789abcdef01234567");
         for forged in [
             ours.replace("flow=000100000007", "flow=000100000008"),
@@ -329,7 +310,7 @@ mod tests {
         edits.render(&message, &mut out);
         let forwarded = parse(&out);
         assert_eq!(forwarded.top_via().unwrap().text, ours.as_bytes());
-        assert_eq!(remembered_flow(KEY, &forwarded.top_via().unwrap()), Some((REMOTE_UDP6, 0)));
-        assert_eq!(remembered_flow(KEY + 1, &forwarded.top_via().unwrap()), None);
+        assert_eq!(remembered_flow(KEY, forwarded.top_via().unwrap()), Some((REMOTE_UDP6, 0)));
+        assert_eq!(remembered_flow(KEY + 1, forwarded.top_via().unwrap()), None);
     }
 }

@@ -77,10 +77,12 @@ pub(super) fn hex(value: u32) -> [u8; 8] {
     (spread + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
-/// The number that exactly these hexadecimal digits are.
+/// The number that exactly these hexadecimal digits are, of any case and at most eight.
 pub(super) fn parse_hex(digits: &[u8]) -> Option<u32> {
-    let add = |sum: u32, digit: &u8| Some(sum.checked_mul(16)? + char::from(*digit).to_digit(16)?);
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
 }
 
 #[cfg(test)]

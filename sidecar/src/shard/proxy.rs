@@ -18,7 +18,7 @@ use super::branch::{Identity, response_to};
 use super::hop::{NoHop, Router};
 use super::intake::Purpose;
 use super::route::Way;
-use super::via::{Stamp, TopVia};
+use super::via::{Stamp, reply_to};
 use super::{DropReason, Lookup, Outbox, Outcome, Resolved, ShardConfig, Target};
 
 /// What a request without Max-Forwards gets (RFC 3261 §16.6 item 3).
@@ -48,12 +48,12 @@ struct Request<'a, 'b> {
     flow: Flow,
     leg: Leg,
     reply_to: Flow,
-    via: TopVia<'b>,
+    via: &'a Via<'b>,
     /// It has a To tag.
     tagged: bool,
 }
 
-/// What was decided about a request that goes on.
+/// What was decided about a request that goes on; the dialogs may change hop and identity.
 #[derive(Clone, Copy)]
 struct Passage<'b> {
     way: Way<'b>,
@@ -178,7 +178,7 @@ impl Shard {
             return Outcome::Dropped(DropReason::Fault(Fault::BadRequest));
         };
         match self.decide(now, &request, None) {
-            Ok(passage) => self.forward(now, &request, &passage, out),
+            Ok(mut passage) => self.forward(now, &request, &mut passage, out),
             Err(Stop::Refused(refusal)) => self.refuse(&request, refusal, out),
             Err(Stop::LookupsFull) => Outcome::Dropped(DropReason::LookupsFull),
             Err(Stop::Waits) => {
@@ -197,9 +197,9 @@ impl Shard {
         message: &'a Message<'b>,
         method: Method,
     ) -> Option<Request<'a, 'b>> {
-        let via = TopVia::of(message)?;
-        via.stamp(flow.peer, &mut self.stamp);
-        let reply_to = via.reply_to(flow, self.router.sockets.of(flow).transport);
+        let via = message.top_via().ok()?;
+        self.stamp.write(via, flow.peer);
+        let reply_to = reply_to(via, flow, self.router.sockets.of(flow).transport);
         let (call, tagged) = (self.call_of(message), message.to_tag().is_some());
         Some(Request { message, call, method, flow, leg, reply_to, via, tagged })
     }
@@ -217,7 +217,7 @@ impl Shard {
         self.edits.clear();
         // The application will not repeat what it does not know of, so this one cannot wait for a name.
         if let Ok(passage) = self.decide(now, &request, Some(resend.toward)) {
-            self.send_on(&request, &passage, (passage.hop, passage.identity), true, out);
+            self.send_on(&request, &passage, true, out);
         }
     }
 
@@ -230,8 +230,8 @@ impl Shard {
     ) -> Result<Passage<'b>, Stop> {
         let message = request.message;
         let max_forwards = admit(message)?;
-        let identity = Identity::of(self.branch_key, request.call, message, &request.via, request.leg, None);
-        if identity.is_loop(message, &request.via, &self.router.sockets) {
+        let identity = Identity::of(self.branch_key, request.call, message, request.via, request.leg, None);
+        if identity.is_loop(message, request.via, &self.router.sockets) {
             return Err(Refusal::Loop.into());
         }
         let way = Way::of(message, request.tagged, request.leg, &self.router.sockets)
@@ -247,11 +247,9 @@ impl Shard {
     }
 
     /// Shows the request to the dialogs and sends it on, unless they keep it.
-    fn forward(&mut self, now: Time, request: &Request, passage: &Passage, out: &mut Outbox) -> Outcome {
+    fn forward(&mut self, now: Time, request: &Request, passage: &mut Passage, out: &mut Outbox) -> Outcome {
         self.edits.clear();
-        let mut hop = passage.hop;
-        let mut identity = passage.identity;
-        let peer = if request.leg == Leg::Remote { request.flow.peer } else { hop.peer };
+        let peer = if request.leg == Leg::Remote { request.flow.peer } else { passage.hop.peer };
         out.remote = Some(peer);
         if concerns_dialogs(request) {
             let arrival = Arrival {
@@ -265,13 +263,13 @@ impl Shard {
             self.drain(out);
             match verdict {
                 Verdict::Forward { toward, cseq } => {
-                    hop = self.router.reuse(hop, toward);
+                    passage.hop = self.router.reuse(passage.hop, toward);
                     if cseq.is_some() {
-                        identity = Identity::of(
+                        passage.identity = Identity::of(
                             self.branch_key,
                             request.call,
                             request.message,
-                            &request.via,
+                            request.via,
                             request.leg,
                             cseq,
                         );
@@ -282,29 +280,28 @@ impl Shard {
             }
         }
         let edited = !self.edits.is_empty();
-        self.send_on(request, passage, (hop, identity), false, out);
+        self.send_on(request, passage, false, out);
         Outcome::Forwarded { edited }
     }
 
-    /// `to`: the hop and the identity of `passage`, or what the dialogs made of these.
-    fn send_on(&mut self, request: &Request, passage: &Passage, to: (Flow, Identity), own: bool, out: &mut Outbox) {
-        self.edit(request, passage, to);
-        out.push(to.0, own, |bytes| self.edits.render(request.message, bytes));
+    fn send_on(&mut self, request: &Request, passage: &Passage, own: bool, out: &mut Outbox) {
+        self.edit(request, passage);
+        out.push(passage.hop, own, |bytes| self.edits.render(request.message, bytes));
     }
 
     /// The lines of a request that are a proxy's own (RFC 3261 §16.6).
-    fn edit(&mut self, request: &Request, passage: &Passage, (hop, identity): (Flow, Identity)) {
+    fn edit(&mut self, request: &Request, passage: &Passage) {
         let (message, edits) = (request.message, &mut self.edits);
-        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(hop));
-        let parameters = identity.via_parameters(self.key, request.flow);
+        let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(passage.hop));
+        let parameters = passage.identity.via_parameters(self.key, request.flow);
         edits.prepend_lines(message, HeaderName::Via, &[&leaves.via, &parameters]);
-        request.via.edit(&self.stamp, edits);
         // Only calls must come back to us; subscriptions are left alone. A re-INVITE is record-routed too, for a peer
         // that lost its route set (§16.6 item 4). Both our sides are named, each as its own can reach us (RFC 5658),
         // the next hop's on top.
         if request.method == Method::Invite {
             edits.prepend_lines(message, HeaderName::RecordRoute, &[&leaves.record_route, &came.record_route]);
         }
+        self.stamp.edit(request.via, edits);
         match passage.max_forwards {
             Some(hops) => {
                 let left = hops - 1;
@@ -344,8 +341,8 @@ impl Shard {
         let Some(ours) = message.top_via().ok().filter(|via| self.router.sockets.wrote(via)) else {
             return Outcome::Dropped(DropReason::NotOurVia);
         };
-        let next = message.elements(HeaderName::Via).nth(1).and_then(|(offset, text)| Via::parse(text, offset).ok());
-        let hop = next.and_then(|next| response_to(self.key, &ours, &next, leg, &self.router.sockets));
+        let next = message.second_via().ok();
+        let hop = next.and_then(|next| response_to(self.key, ours, next, leg, &self.router.sockets));
         // What reaches nobody must not change a session either.
         if hop.is_none() && !Dialogs::originated(message) {
             return Outcome::Dropped(DropReason::NoRoute);

@@ -29,10 +29,13 @@ impl<'b> Way<'b> {
         if message.first(HeaderName::Route).is_none() {
             return Some(Way::without_route(message, tagged, received_uri));
         }
-        let last = message.elements(HeaderName::Route).last().and_then(|(_, last)| NameAddr::parse(last).ok());
         let is_record_route = |uri: &Uri| uri.param("lr").is_some() && sockets.are_named(uri);
-        let from_strict_router = last.is_some() && Uri::parse(received_uri).is_ok_and(|uri| is_record_route(&uri));
-        let request_uri = last.filter(|_| from_strict_router).map_or(received_uri, |last| last.uri);
+        let last = Uri::parse(received_uri).ok().filter(is_record_route).and_then(|_| {
+            let (_, last) = message.elements(HeaderName::Route).last()?;
+            NameAddr::parse(last).ok()
+        });
+        let from_strict_router = last.is_some();
+        let request_uri = last.map_or(received_uri, |last| last.uri);
 
         let mut routes = routes(message, from_strict_router).peekable();
         // Ours stand in pairs, the side the request comes from first; more of ours behind them are for a later visit.

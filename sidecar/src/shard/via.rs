@@ -1,11 +1,10 @@
 //! The top Via of a request: whose it is, what we write into it, and where an answer goes from it.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use sipwarden_session_timer::Flow;
-use sipwarden_sip::value::{Transport, Via, params};
-use sipwarden_sip::{Edits, Message};
+use sipwarden_sip::Edits;
+use sipwarden_sip::value::{Transport, Via};
 
 use super::digits;
 use super::sockets::{default_port, parse_ip};
@@ -19,61 +18,30 @@ pub(super) struct Stamp {
     received_len: usize,
 }
 
-/// The top Via of a request, its parameters read once.
-#[derive(Clone, Debug)]
-pub(super) struct TopVia<'b> {
-    pub(super) via: Via<'b>,
-    /// May be empty.
-    pub(super) branch: &'b [u8],
-    /// Byte ranges of these parameters in the message.
-    received: Option<Range<usize>>,
-    rport: Option<Range<usize>>,
+/// Where a response to a request that came on `flow` with this top Via goes (RFC 3261 §18.2.2, RFC 3581 §4). On a stream
+/// that is the connection; the address is where to connect to when it is gone.
+pub(super) fn reply_to(via: &Via, flow: Flow, transport: Transport) -> Flow {
+    if transport == Transport::Udp && via.rport.is_some() {
+        return flow;
+    }
+    let port = via.port.unwrap_or_else(|| default_port(via.transport));
+    Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
 }
 
-impl<'b> TopVia<'b> {
-    /// `None` when there is none that is well-formed.
-    pub(super) fn of(message: &Message<'b>) -> Option<TopVia<'b>> {
-        let via = message.top_via().ok()?;
-        let mut top = TopVia { via, branch: b"", received: None, rport: None };
-        for param in params(via.params) {
-            let range = || via.params_offset() + param.range.start..via.params_offset() + param.range.end;
-            match param.name.len() {
-                5 if top.rport.is_none() && param.is("rport") => top.rport = Some(range()),
-                6 if top.branch.is_empty() && param.is("branch") => {
-                    top.branch = param.value.unwrap_or_default();
-                }
-                8 if top.received.is_none() && param.is("received") => {
-                    top.received = Some(range());
-                }
-                _ => {}
-            }
-        }
-        Some(top)
-    }
-
-    /// Where a response to a request that came on `flow` goes (RFC 3261 §18.2.2, RFC 3581 §4). On a stream that is the
-    /// connection; the address is where to connect to when it is gone.
-    pub(super) fn reply_to(&self, flow: Flow, transport: Transport) -> Flow {
-        if transport == Transport::Udp && self.rport.is_some() {
-            return flow;
-        }
-        let port = self.via.port.unwrap_or_else(|| default_port(self.via.transport));
-        Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
-    }
-
+impl Stamp {
     /// What the source of the request adds to the Via: `;received=…` where sent-by is another address or rport is asked
     /// for, and then `;rport=…` (RFC 3261 §18.2.1, RFC 3581 §4).
-    pub(super) fn stamp(&self, source: SocketAddr, stamp: &mut Stamp) {
-        let Stamp { text, received_len } = stamp;
+    pub(super) fn write(&mut self, via: &Via, source: SocketAddr) {
+        let Stamp { text, received_len } = self;
         text.clear();
         let ip = source.ip().to_canonical();
-        if self.received.is_none() && self.rport.is_none() && parse_ip(self.via.host) == Some(ip) {
+        if via.received.is_none() && via.rport.is_none() && parse_ip(via.host) == Some(ip) {
             return;
         }
         text.extend_from_slice(b";received=");
         digits::address(text, ip);
         *received_len = text.len();
-        if self.rport.is_some() {
+        if via.rport.is_some() {
             text.extend_from_slice(b";rport=");
             digits::decimal(text, source.port());
         }
@@ -81,22 +49,20 @@ impl<'b> TopVia<'b> {
 
     /// Write that stamp into the Via of the forwarded request. What the sender claims of `received` and `rport` is
     /// overwritten, as responses go where they say.
-    pub(super) fn edit(&self, stamp: &Stamp, edits: &mut Edits) {
-        if stamp.text.is_empty() {
+    pub(super) fn edit(&self, via: &Via, edits: &mut Edits) {
+        if self.text.is_empty() {
             return;
         }
-        let (received, rport) = stamp.text.split_at(stamp.received_len);
-        if let Some(range) = &self.rport {
-            edits.replace(range.clone(), &[&rport[1..]]);
+        let (received, rport) = self.text.split_at(self.received_len);
+        if let Some(old) = &via.rport {
+            edits.replace(old.range.clone(), &[&rport[1..]]);
         }
-        match &self.received {
-            Some(range) => edits.replace(range.clone(), &[&received[1..]]),
-            None => edits.insert(self.via.offset + self.via.text.len(), &[received]),
+        match &via.received {
+            Some(old) => edits.replace(old.range.clone(), &[&received[1..]]),
+            None => edits.insert(via.offset + via.text.len(), &[received]),
         }
     }
-}
 
-impl Stamp {
     /// For a response, behind the top Via.
     pub(super) fn text(&self) -> &[u8] {
         &self.text
@@ -107,6 +73,7 @@ impl Stamp {
 mod tests {
     use super::super::fixture::{REMOTE_TCP, REMOTE_UDP, flow, message, parse};
     use super::*;
+    use sipwarden_sip::Message;
 
     fn with_via(text: &str) -> Message<'static> {
         message(&format!("BYE sip:a@b SIP/2.0\nVia: {text}\n\n"))
@@ -115,10 +82,10 @@ mod tests {
     /// The Via as it is forwarded, and what an answer's has behind it.
     fn stamped(text: &str, source: &str) -> (String, String) {
         let message = with_via(text);
-        let top = TopVia::of(&message).unwrap();
+        let via = message.top_via().unwrap();
         let (mut edits, mut stamp, mut out) = (Edits::new(), Stamp::default(), Vec::new());
-        top.stamp(source.parse().unwrap(), &mut stamp);
-        top.edit(&stamp, &mut edits);
+        stamp.write(via, source.parse().unwrap());
+        stamp.edit(via, &mut edits);
         assert_eq!(edits.is_empty(), stamp.text().is_empty());
         edits.render(&message, &mut out);
         let via = parse(&out).top_via().unwrap().text.to_vec();
@@ -164,7 +131,7 @@ mod tests {
     #[test]
     fn answers_go_to_the_source_port_only_when_rport_asks_for_it() {
         let from = flow(REMOTE_UDP, "192.0.2.4:1234");
-        let to = |text: &str| TopVia::of(&with_via(text)).unwrap().reply_to(from, Transport::Udp).peer.to_string();
+        let to = |text: &str| reply_to(with_via(text).top_via().unwrap(), from, Transport::Udp).peer.to_string();
         assert_eq!(to("SIP/2.0/UDP 10.0.0.1:5099;rport"), "192.0.2.4:1234");
         assert_eq!(to("SIP/2.0/UDP 10.0.0.1:5099"), "192.0.2.4:5099");
         assert_eq!(to("SIP/2.0/UDP pc.example.com"), "192.0.2.4:5060");
@@ -174,7 +141,7 @@ mod tests {
     fn answers_on_a_stream_go_to_its_connection_or_to_the_port_of_sent_by() {
         let from = Flow { connection: 9, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
         let message = with_via("SIP/2.0/TCP pc.example.com:5070;rport");
-        let to = TopVia::of(&message).unwrap().reply_to(from, Transport::Tcp);
+        let to = reply_to(message.top_via().unwrap(), from, Transport::Tcp);
         assert_eq!(to, Flow { connection: 9, ..flow(REMOTE_TCP, "192.0.2.4:5070") });
     }
 }

@@ -67,7 +67,7 @@ impl Responder {
         field(request.call_id().unwrap_or_default());
         field(request.from_tag().unwrap_or_default());
         if let Ok(via) = request.top_via() {
-            field(via.branch().unwrap_or_default());
+            field(via.branch.unwrap_or_default());
             field(via.host);
             field(&via.port.unwrap_or(0).to_be_bytes());
         }

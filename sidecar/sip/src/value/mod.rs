@@ -10,7 +10,7 @@ pub use addr::NameAddr;
 pub use params::{Param, param, params};
 pub use session::{RefresherParam, SessionExpires, parse_delta};
 pub use uri::{Scheme, Uri, parse_ip};
-pub use via::{Transport, Via};
+pub use via::{Transport, Via, ViaParam};
 
 use crate::{Method, lex};
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::{lex, scan};
+use crate::lex;
+use crate::scan::{self, Positions};
 
 /// One parameter of a `;a=b;c` text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,36 +25,36 @@ impl Param<'_> {
 }
 
 /// The parameters of `;a=b;c` text, in order; quotes respected, empty ones skipped.
+#[inline]
 pub fn params(text: &[u8]) -> impl Iterator<Item = Param<'_>> {
+    let mut separators = Positions::of(text, [b';', b'=', b'"']);
     // The text begins with its first separator: no empty parameter before it.
-    Params { text, at: usize::from(text.first() == Some(&b';')) }
+    let at = usize::from(text.first() == Some(&b';'));
+    separators.skip_to(at);
+    Params { text, at, separators }
 }
 
 struct Params<'b> {
     text: &'b [u8],
     /// Where the next one starts.
     at: usize,
+    separators: Positions<'b, 3>,
 }
 
-impl<'b> Params<'b> {
-    /// From `self.at` to the next semicolon outside quotes: where it ends, and where its first equals sign is.
-    #[inline]
-    fn extent(&self) -> (usize, Option<usize>) {
+impl Params<'_> {
+    /// The next semicolon outside quotes, and the first equals sign before it.
+    #[inline(always)]
+    fn extent(&mut self) -> (usize, Option<usize>) {
         let mut equal = None;
-        let mut at = self.at;
-        while let Some(found) = scan::find_any(&self.text[at..], [b';', b'=', b'"']) {
-            at += found;
+        while let Some(at) = self.separators.next() {
             match self.text[at] {
                 b';' => return (at, equal),
-                b'=' => {
-                    equal = equal.or(Some(at));
-                    at += 1;
-                }
+                b'=' => equal = equal.or(Some(at)),
                 _ => {
                     let quoted = &self.text[at..];
                     let quoted = &quoted[..lex::quoted_len(quoted).unwrap_or(quoted.len())];
                     equal = equal.or_else(|| scan::find(quoted, b'=').map(|found| at + found));
-                    at += quoted.len();
+                    self.separators.skip_to(at + quoted.len());
                 }
             }
         }
@@ -64,7 +65,7 @@ impl<'b> Params<'b> {
 impl<'b> Iterator for Params<'b> {
     type Item = Param<'b>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Param<'b>> {
         while self.at < self.text.len() {
             let (end, equal) = self.extent();
@@ -85,6 +86,9 @@ impl<'b> Iterator for Params<'b> {
 
 /// Looks `name` (case-insensitive) up in `;a=b;c` text; quotes respected. `None`: absent; `Some(b"")`: without value.
 pub fn param<'b>(text: &'b [u8], name: &str) -> Option<&'b [u8]> {
+    if text.is_empty() {
+        return None;
+    }
     // As most write a tag: there is no other parameter, and it needs no quotes.
     if let [b';', alone @ ..] = text
         && let Some([b'=', value @ ..]) = alone.strip_prefix(name.as_bytes())

@@ -1,7 +1,9 @@
 //! Via (RFC 3261 §20.42, RFC 3581).
 
+use std::ops::Range;
+
 use super::uri::HostPort;
-use super::{ValueError, param};
+use super::{Param, ValueError, param, params};
 use crate::lex;
 
 /// Transport in a Via or `transport=` parameter.
@@ -48,7 +50,7 @@ impl Transport {
 }
 
 /// One Via element (RFC 3261 §20.42, RFC 3581).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Via<'b> {
     /// The element's raw bytes.
     pub text: &'b [u8],
@@ -62,6 +64,21 @@ pub struct Via<'b> {
     pub port: Option<u16>,
     /// From the first `;`, may be empty.
     pub params: &'b [u8],
+    /// The value of the first `branch` among them, empty without one.
+    pub branch: Option<&'b [u8]>,
+    /// The first `received`, written by who took the request in.
+    pub received: Option<ViaParam<'b>>,
+    /// The first `rport` (RFC 3581).
+    pub rport: Option<ViaParam<'b>>,
+}
+
+/// A parameter of a Via.
+#[derive(Clone, Debug)]
+pub struct ViaParam<'b> {
+    /// Byte range in the message, without the semicolon and outer white space.
+    pub range: Range<usize>,
+    /// Its value, empty without one.
+    pub value: &'b [u8],
 }
 
 impl<'b> Via<'b> {
@@ -77,11 +94,25 @@ impl<'b> Via<'b> {
         if transport.is_empty() || sent_by.len() == rest.len() {
             return Err(ValueError::Malformed);
         }
-        let HostPort { host, port, rest: params } = HostPort::parse(sent_by, lex::trim_start)?;
-        if !matches!(params.first(), None | Some(b';')) {
+        let HostPort { host, port, rest: all } = HostPort::parse(sent_by, lex::trim_start)?;
+        if !matches!(all.first(), None | Some(b';')) {
             return Err(ValueError::Malformed);
         }
-        Ok(Via { text, offset, transport: Transport::from_token(transport), host, port, params })
+        let transport = Transport::from_token(transport);
+        let mut via =
+            Via { text, offset, transport, host, port, params: all, branch: None, received: None, rport: None };
+        let params_offset = via.params_offset();
+        for param in params(all) {
+            match param.name.len() {
+                5 if via.rport.is_none() && param.is("rport") => via.rport = Some(ViaParam::at(params_offset, param)),
+                6 if via.branch.is_none() && param.is("branch") => via.branch = Some(param.value.unwrap_or_default()),
+                8 if via.received.is_none() && param.is("received") => {
+                    via.received = Some(ViaParam::at(params_offset, param));
+                }
+                _ => {}
+            }
+        }
+        Ok(via)
     }
 
     /// The value of a parameter (`None`: absent; `Some(b"")`: present without value).
@@ -89,14 +120,15 @@ impl<'b> Via<'b> {
         param(self.params, name)
     }
 
-    /// The `branch` parameter.
-    pub fn branch(&self) -> Option<&'b [u8]> {
-        self.param("branch")
-    }
-
     /// Byte offset of `params` in the message: where `text` goes on behind sent-by.
     pub fn params_offset(&self) -> usize {
         self.offset + self.text.len() - self.params.len()
+    }
+}
+
+impl<'b> ViaParam<'b> {
+    fn at(offset: usize, Param { range, value, .. }: Param<'b>) -> ViaParam<'b> {
+        ViaParam { range: offset + range.start..offset + range.end, value: value.unwrap_or_default() }
     }
 }
 
@@ -121,7 +153,7 @@ mod tests {
     fn an_ordinary_via_is_read() {
         let via = via("SIP/2.0/UDP 192.0.2.1:5062;rport;branch=z9hG4bK1");
         assert_eq!((via.transport, via.host, via.port), (Transport::Udp, &b"192.0.2.1"[..], Some(5062)));
-        assert_eq!((via.branch(), via.param("RPORT")), (Some(&b"z9hG4bK1"[..]), Some(&b""[..])));
+        assert_eq!((via.branch, via.param("RPORT")), (Some(&b"z9hG4bK1"[..]), Some(&b""[..])));
         assert_eq!(via.params_offset(), 7 + 26);
     }
 
@@ -129,7 +161,7 @@ mod tests {
     fn white_space_and_folds_are_legal_around_separators() {
         let via = via("SIP \r\n / 2.0\t/ tcp   spindle.example.com : 5070 \r\n ;\r\n branch  =\r\n z9hG4bK9");
         assert_eq!((via.transport, via.host, via.port), (Transport::Tcp, &b"spindle.example.com"[..], Some(5070)));
-        assert_eq!(via.branch(), Some(&b"z9hG4bK9"[..]));
+        assert_eq!(via.branch, Some(&b"z9hG4bK9"[..]));
     }
 
     #[test]

@@ -89,11 +89,11 @@ fn cancel_and_the_ack_to_a_failure_follow_their_invite() {
     let mut bench = Bench::with(ShardConfig { next_hop: Some(target("203.0.113.9", Some(5091))), ..config() });
     for (from, uri) in [(phone(), "sip:bob@192.0.2.1"), (app(), "sip:bob@198.51.100.7")] {
         let (to, invite) = bench.forward(from, &request("INVITE", uri, ""));
-        let branch = invite.top_via().unwrap().branch().unwrap();
+        let branch = invite.top_via().unwrap().branch.unwrap();
         let (cancel_to, cancel) = bench.forward(from, &request("CANCEL", uri, ""));
-        assert_eq!((cancel_to, cancel.top_via().unwrap().branch().unwrap()), (to, branch));
+        assert_eq!((cancel_to, cancel.top_via().unwrap().branch.unwrap()), (to, branch));
         let (ack_to, ack) = bench.forward(from, &in_dialog("ACK", uri, ""));
-        assert_eq!((ack_to, ack.top_via().unwrap().branch().unwrap()), (to, branch));
+        assert_eq!((ack_to, ack.top_via().unwrap().branch.unwrap()), (to, branch));
     }
 }
 

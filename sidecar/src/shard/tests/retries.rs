@@ -38,7 +38,7 @@ impl Bench {
 }
 
 fn branch(message: &Message) -> Vec<u8> {
-    message.top_via().unwrap().branch().unwrap().to_vec()
+    message.top_via().unwrap().branch.unwrap().to_vec()
 }
 
 fn rejection(request: &Message) -> Message<'static> {
