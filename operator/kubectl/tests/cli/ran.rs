@@ -16,6 +16,14 @@ impl Ran {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
+
+    /// All of these are in what it printed.
+    #[track_caller]
+    pub(crate) fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.out.contains(part), "no {part:?} in\n{}{}", self.out, self.err);
+        }
+    }
 }
 
 impl From<Output> for Ran {

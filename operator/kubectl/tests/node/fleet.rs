@@ -56,10 +56,10 @@ fn status_and_check_say_why_a_workload_without_a_port_named_sip_has_no_sidecar()
 
     let status = plugin("status -n nameless");
     assert_eq!(status.code, 0, "{status:?}");
-    assert!(status.out.contains(&format!("1 pod without a sidecar: {why}")), "{status:?}");
+    status.says(&[&format!("1 pod without a sidecar: {why}")]);
     let check = plugin("check -n nameless");
     assert_eq!(check.code, 1, "{check:?}");
-    assert!(check.out.contains("FAILED   coverage: ") && check.out.contains(why), "{check:?}");
+    check.says(&["FAILED   coverage: ", why]);
     let sessions = plugin("sessions -n nameless");
     assert_eq!(sessions.code, 1, "{sessions:?}");
     assert!(sessions.err.contains("`kubectl sipwarden status` tells why"), "{sessions:?}");
@@ -78,7 +78,7 @@ fn check_says_before_the_installation_what_is_missing_and_afterwards_that_nothin
     assert_eq!((level("api-server"), level("crds")), (Some(&json!("Ok")), Some(&json!("Warn"))), "{found}");
     assert_eq!(level("operator"), None, "what comes later is not asked for");
     assert_eq!(whole.code, 1, "{whole:?}");
-    assert!(whole.out.contains("FAILED   operator: it has no pods; install charts/sipwarden"), "{whole:?}");
+    whole.says(&["FAILED   operator: it has no pods; install charts/sipwarden"]);
 
     voice();
     let pre = plugin("check --pre -o json");
