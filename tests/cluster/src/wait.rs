@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// For what the operator and kubelet do in less than a second when nothing else is going on.
+pub const SOON: Duration = Duration::from_secs(30);
+/// For what takes the start of a process, or a lease to run out.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
 /// How often a condition is asked for. Most answers cost a kubectl process.
 const STEP: Duration = Duration::from_millis(50);
 

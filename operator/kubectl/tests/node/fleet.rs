@@ -127,9 +127,7 @@ fn lint_judges_files_as_the_api_server_does() {
 #[test]
 fn a_sidecar_that_does_not_answer_is_named_and_the_others_are_shown() {
     let site = site("silent");
-    site.policy("carrier", &least(90)).unwrap();
-    site.run(App::Idle, 2).unwrap();
-    site.eventually("the policy in the sidecars", SOON, || site.all_obey("carrier")).unwrap();
+    site.run_under(&least(90), App::Idle, 2).unwrap();
     let pods = site.pods().unwrap();
     let whole = plugin("status -n silent --live");
     assert_eq!(whole.code, 0, "{whole:?}");

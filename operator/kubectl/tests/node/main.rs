@@ -16,9 +16,4 @@ mod rights;
 mod stage;
 mod terminal;
 
-use std::time::Duration;
-
-/// For what takes less than a second when nothing else is going on.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// For what takes the start of a process.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) use sipwarden_cluster::wait::{PATIENCE, SOON};

@@ -7,7 +7,7 @@ use sipwarden_cluster::{
     product::{App, Site, least},
 };
 
-use crate::{PATIENCE, SOON, plugin::plugin, ran::Ran};
+use crate::{plugin::plugin, ran::Ran};
 
 /// Intervals of the calls that are held, in seconds; nobody refreshes them, and they are longer than the tests.
 pub(crate) const HELD_S: [u32; 3] = [1800, 600, 1200];
@@ -38,7 +38,6 @@ pub(crate) struct Before {
 pub(crate) fn node() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
-        sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
         let cluster = Cluster::node().expect("a node starts");
         for image in [images::busybox(), images::sipp()] {
             cluster.import(&image.expect("its programs are installed")).expect("containerd takes an OCI archive");
@@ -85,17 +84,10 @@ pub(crate) fn calls() -> &'static Site<'static> {
 /// A namespace whose application is called through its Service, and the Call-ID of the first call, which is over.
 fn called(namespace: &'static str, least_s: u32, replicas: u32) -> (Site<'static>, String) {
     let site = site(namespace);
-    site.policy("carrier", &least(least_s)).expect("the API server takes the policy");
-    site.run(App::Sip, replicas).expect("the pods run");
-    site.eventually("the policy in the sidecars", SOON, || site.all_obey("carrier")).expect("it comes true in time");
-    let ready = || (site.condition("carrier", "Ready")? == "True Ready").then_some(());
-    site.eventually("the policy to be Ready", PATIENCE, ready).expect("it comes true in time");
-    // kube-proxy knows the endpoints a moment after the API server does.
-    let service = site.service().expect("there is a Service");
-    let first = site.eventually("a call through the Service", PATIENCE, || {
-        let call = node().call(service, FIRST_S).ok()?;
-        let id = call.id().to_owned();
-        call.hang_up().ok().map(|()| id)
-    });
-    (site, first.expect("it comes true in time"))
+    site.run_under(&least(least_s), App::Sip, replicas).expect("its pods obey the policy");
+    site.becomes("carrier", "Ready", "True Ready").expect("it comes true in time");
+    let first = site.call(FIRST_S).expect("the call is accepted");
+    let id = first.id().to_owned();
+    first.hang_up().expect("the call is up");
+    (site, id)
 }

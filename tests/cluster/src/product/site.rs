@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::apps::App;
+use crate::caller::Call;
 use crate::cluster::Cluster;
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, SOON, eventually};
 
 /// Until pods run, on a busy machine.
 const READY: &str = "--timeout=180s";
@@ -41,7 +42,7 @@ impl<'a> Site<'a> {
         cluster.apply(&NAMESPACE.replace("@NAMESPACE@", namespace))?;
         let site = Site { cluster, namespace };
         let exists = || site.kubectl(&["get", "serviceaccount", "default"]).is_ok().then_some(());
-        eventually("the namespace's service account", Duration::from_secs(30), exists)?;
+        eventually("the namespace's service account", SOON, exists)?;
         Ok(site)
     }
 
@@ -56,6 +57,13 @@ impl<'a> Site<'a> {
         let objects: Vec<_> = app.objects(self.namespace, name, replicas).map(|object| object.to_string()).collect();
         self.cluster.apply(&objects.join("\n---\n"))?;
         self.rolled_out()
+    }
+
+    /// The same under the policy `carrier` of this spec: waits until the sidecar of each pod obeys it.
+    pub fn run_under(&self, spec: &Value, app: App, replicas: u32) -> Result<()> {
+        self.policy("carrier", spec)?;
+        self.run(app, replicas)?;
+        self.eventually("the policy in the sidecars", SOON, || self.all_obey("carrier"))
     }
 
     /// Waits until all Deployments are as wanted.
@@ -94,10 +102,22 @@ impl<'a> Site<'a> {
         is_new.then(|| format!("{} {}", text(&condition["status"]), text(&condition["reason"])))
     }
 
+    /// Waits until a condition of a policy is as wanted, see [`Site::condition`].
+    pub fn becomes(&self, policy: &str, type_: &str, wanted: &str) -> Result<()> {
+        let what = format!("{type_} of {policy} to be {wanted}");
+        self.eventually(&what, PATIENCE, || (self.condition(policy, type_)? == wanted).then_some(()))
+    }
+
     /// Where the Service is, which names its target port.
     pub fn service(&self) -> Result<SocketAddr> {
         let address = text(&self.get("service", "app")?["spec"]["clusterIP"]);
         Ok(SocketAddr::new(address.parse()?, 5060))
+    }
+
+    /// A call through the Service that is up. Waits for it: kube-proxy knows endpoints a moment after the API server does.
+    pub fn call(&self, session_expires_s: u32) -> Result<Call> {
+        let service = self.service()?;
+        self.eventually("a call through the Service", PATIENCE, || self.cluster.call(service, session_expires_s).ok())
     }
 
     /// The application's pods that are not about to end.

@@ -11,7 +11,7 @@ use sipwarden_cluster::Component;
 use sipwarden_cluster::http::post_json;
 use sipwarden_cluster::product::{App, NAMESPACE, Site};
 
-use crate::{PATIENCE, SOON, alone, cluster, least, site};
+use crate::{PATIENCE, alone, cluster, least, site};
 
 const SECRET: &str = "sipwarden-ca-default";
 const CA_EXPIRY: &str = "sipwarden_operator_webhook_ca_expiry_timestamp_seconds ";
@@ -116,10 +116,7 @@ fn ca_expiries() -> Option<Vec<String>> {
 fn ready(namespace: &'static str) -> Site<'static> {
     let site = site(namespace);
     site.policy("carrier", &least(100)).expect("the API server takes the policy");
-    site.eventually("the policy's acceptance", SOON, || {
-        (site.condition("carrier", "Accepted")? == "True Accepted").then_some(())
-    })
-    .expect("it is there");
+    site.becomes("carrier", "Accepted", "True Accepted").expect("it is there");
     site
 }
 
@@ -144,9 +141,8 @@ fn the_webhooks_ca_is_rotated_under_load_and_no_admission_fails() {
 #[test]
 fn the_other_replica_takes_over_when_the_leader_dies_and_admission_goes_on() {
     let _alone = alone();
-    let site = ready("leader");
-    site.run(App::Idle, 1).unwrap();
-    site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).unwrap();
+    let site = site("leader");
+    site.run_under(&least(100), App::Idle, 1).unwrap();
     let leader = cluster().leader().expect("a leader");
 
     // With its kubelet gone nobody restarts it, and it does not get to release its lease.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sipwarden_cluster::Call;
 use sipwarden_cluster::product::{App, Site};
 
 use crate::{PATIENCE, SOON, alone, least, site};
@@ -12,13 +13,8 @@ const CALLER: &str = include_str!("caller.yaml");
 /// The policy is in force in a pod of this application, and the Service leads to it.
 pub(crate) fn called(namespace: &'static str, app: App, least_s: u32) -> Site<'static> {
     let site = site(namespace);
-    site.policy("carrier", &least(least_s)).expect("the API server takes the policy");
-    site.run(app, 1).expect("the pods run");
-    site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).expect("it comes true in time");
-    // kube-proxy knows the endpoint a moment after the API server does.
-    let service = site.service().expect("there is a Service");
-    site.eventually("a call through the Service", PATIENCE, || site.cluster.call(service, 1800).ok()?.hang_up().ok())
-        .expect("it comes true in time");
+    site.run_under(&least(least_s), app, 1).expect("its pod obeys the policy");
+    site.call(1800).and_then(Call::hang_up).expect("the call is up and ends");
     site
 }
 

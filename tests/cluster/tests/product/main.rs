@@ -13,22 +13,17 @@ mod propagation;
 mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sipwarden_cluster::product::Site;
 pub(crate) use sipwarden_cluster::product::least;
+pub(crate) use sipwarden_cluster::wait::{PATIENCE, SOON};
 use sipwarden_cluster::{Cluster, images};
-
-/// For what the operator and kubelet do in less than a second when nothing else is going on.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// For what takes the start of a process, or a lease to run out.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The node, with sipwarden.
 pub(crate) fn cluster() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
-        sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
         let started = Instant::now();
         let cluster = Cluster::node().expect("a node starts");
         for image in [images::busybox(), images::sipp(), images::kamailio()] {

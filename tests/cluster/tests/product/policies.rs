@@ -3,21 +3,13 @@
 use serde_json::json;
 use sipwarden_cluster::product::{App, Site, too_long};
 
-use crate::{PATIENCE, SOON, alone, least, site};
+use crate::{SOON, alone, least, site};
 
 /// One pod of the application obeys `carrier`, which refuses intervals below 100 s.
 fn obeying(namespace: &'static str, app: App) -> Site<'static> {
     let site = site(namespace);
-    site.policy("carrier", &least(100)).expect("the API server takes the policy");
-    site.run(app, 1).expect("the pods run");
-    site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).expect("it comes true in time");
+    site.run_under(&least(100), app, 1).expect("its pod obeys the policy");
     site
-}
-
-fn becomes(site: &Site, policy: &str, type_: &str, wanted: &str) {
-    let what = format!("{type_} of {policy} to be {wanted}");
-    site.eventually(&what, PATIENCE, || (site.condition(policy, type_)? == wanted).then_some(()))
-        .expect("it comes true in time");
 }
 
 /// Calls at an interval of 90 s are refused with this minimum.
@@ -40,8 +32,8 @@ fn of_two_policies_the_one_of_higher_priority_is_obeyed_until_it_goes() {
     urgent["priority"] = json!(10);
     site.policy("urgent", &urgent).unwrap();
     judges(&site, 200);
-    becomes(&site, "carrier", "Programmed", "False Overridden");
-    becomes(&site, "urgent", "Ready", "True Ready");
+    site.becomes("carrier", "Programmed", "False Overridden").unwrap();
+    site.becomes("urgent", "Ready", "True Ready").unwrap();
 
     site.policy("late", &{
         let mut late = least(300);
@@ -49,12 +41,12 @@ fn of_two_policies_the_one_of_higher_priority_is_obeyed_until_it_goes() {
         late
     })
     .unwrap();
-    becomes(&site, "late", "Accepted", "False Conflicted");
+    site.becomes("late", "Accepted", "False Conflicted").unwrap();
     judges(&site, 200);
 
     site.kubectl(&["delete", "sessionpolicy", "urgent", "late"]).unwrap();
     judges(&site, 100);
-    becomes(&site, "carrier", "Ready", "True Ready");
+    site.becomes("carrier", "Ready", "True Ready").unwrap();
 }
 
 #[test]
@@ -68,7 +60,7 @@ fn a_policy_that_cannot_be_compiled_is_refused_with_the_reason_and_changes_nothi
     assert!(error.contains("minSE is below 90s"), "{error}");
 
     judges(&site, 100);
-    becomes(&site, "carrier", "Ready", "True Ready");
+    site.becomes("carrier", "Ready", "True Ready").unwrap();
 }
 
 #[test]
@@ -99,7 +91,7 @@ fn the_deletion_of_a_policy_returns_its_pods_to_observe_and_drops_no_call() {
     let _alone = alone();
     let site = obeying("deletion", App::Sip);
     let service = site.service().unwrap();
-    let mut call = site.eventually("a call", PATIENCE, || site.cluster.call(service, 1800).ok()).unwrap();
+    let mut call = site.call(1800).unwrap();
 
     site.kubectl(&["delete", "sessionpolicy", "carrier"]).unwrap();
     let observes = || {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use sipwarden_cluster::product::{App, NAMESPACE, charts, repository};
 
-use crate::{PATIENCE, SOON, alone, cluster, least, site};
+use crate::{PATIENCE, alone, cluster, least, site};
 
 /// The charts of the newest commit that has others than these, written below `folder`. None where the history holds
 /// none: in the first commit of charts, or in a shallow clone.
@@ -45,11 +45,9 @@ fn the_charts_are_upgraded_with_calls_up() {
         }
     }
     let site = site("upgrade");
-    site.policy("carrier", &least(100)).unwrap();
-    site.run(App::Sip, 1).unwrap();
-    site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).unwrap();
+    site.run_under(&least(100), App::Sip, 1).unwrap();
     let service = site.service().unwrap();
-    let mut call = site.eventually("a call", PATIENCE, || cluster.call(service, 1800).ok()).unwrap();
+    let mut call = site.call(1800).unwrap();
     let pods = site.pods().unwrap();
 
     cluster.upgrade_crds(&charts()).unwrap();

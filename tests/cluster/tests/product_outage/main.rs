@@ -3,20 +3,16 @@
 //!
 //! One story in steps: each outage begins in the one before, and recovery ends them all.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use sipwarden_cluster::product::{App, NAMESPACE, Pod, Site, least, too_long};
-use sipwarden_cluster::wait::eventually;
+use sipwarden_cluster::wait::{PATIENCE, SOON, eventually};
 use sipwarden_cluster::{Call, Cluster, Component, images};
 
-/// For what takes the start of a process, or a lease to run out.
-const PATIENCE: Duration = Duration::from_secs(90);
-const SOON: Duration = Duration::from_secs(30);
 const OPERATOR: &str = "deployment/sipwarden-operator";
 
 fn installed() -> Cluster {
-    sipwarden_cluster::tools::ensure_node().expect("what a node is made of is built or installed");
     let cluster = Cluster::node().expect("a node starts");
     for image in [images::busybox(), images::sipp()] {
         cluster.import(&image.expect("its programs are installed")).expect("containerd takes an OCI archive");
@@ -36,22 +32,15 @@ fn scale_operator(cluster: &Cluster, replicas: u32) {
     cluster.kubectl(&["-n", NAMESPACE, "scale", OPERATOR, &replicas]).expect("kubectl gets an answer");
 }
 
-fn call_to(site: &Site) -> Call {
-    let service = site.service().expect("there is a Service");
-    site.eventually("a call", PATIENCE, || site.cluster.call(service, 1800).ok()).expect("it comes true in time")
-}
-
 #[test]
 fn calls_injection_and_policies_outlive_the_operator_and_the_api_server() {
     let cluster = installed();
     let voice = Site::create(&cluster, "voice").unwrap();
     let other = Site::create(&cluster, "other").unwrap();
     for site in [&voice, &other] {
-        site.policy("carrier", &least(100)).unwrap();
-        site.run(App::Sip, 1).unwrap();
-        site.eventually("the policy in the sidecar", SOON, || site.all_obey("carrier")).unwrap();
+        site.run_under(&least(100), App::Sip, 1).unwrap();
     }
-    let mut call = call_to(&voice);
+    let mut call = voice.call(1800).unwrap();
 
     without_operator(&cluster, &voice, &other, &mut call);
     without_api_server(&cluster, &voice, &mut call);
@@ -69,7 +58,7 @@ fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Ca
     voice.eventually("the operator's end", PATIENCE, gone).expect("it comes true in time");
 
     call.check().expect("the call is up");
-    call_to(voice).hang_up().expect("the call is up");
+    voice.call(1800).and_then(Call::hang_up).expect("another call is up and ends");
     let started = Instant::now();
     voice.kubectl(&["scale", "deployment/app", "--replicas=3"]).expect("kubectl gets an answer");
     voice.rolled_out().expect("the pods run");
@@ -147,8 +136,7 @@ fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
         })
         .expect("it is there");
 
-    let judged = || (other.condition("carrier", "Accepted")? == "False Invalid").then_some(());
-    other.eventually("the verdict on the invalid policy", PATIENCE, judged).expect("it comes true in time");
+    other.becomes("carrier", "Accepted", "False Invalid").expect("it comes true in time");
     let pod = &other.pods().expect("there are pods")[0];
     assert!(judges(other, pod, 100).is_some(), "the last good policy is in force; {}", other.look());
     other
