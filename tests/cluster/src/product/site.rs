@@ -13,6 +13,7 @@ use crate::wait::{PATIENCE, SOON, eventually};
 
 /// Until pods run, on a busy machine.
 const READY: &str = "--timeout=180s";
+const SIP_PORT: u16 = 15060;
 const STATUS_PORT: u16 = 8643;
 const NAMESPACE: &str = include_str!("namespace.yaml");
 
@@ -30,6 +31,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Where its sidecar takes calls.
+    pub fn sip_address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, SIP_PORT)
+    }
+
     /// Where its sidecar tells what it obeys.
     pub fn status_address(&self) -> SocketAddr {
         SocketAddr::new(self.ip, STATUS_PORT)
@@ -141,6 +147,12 @@ impl<'a> Site<'a> {
     /// What the sidecar of a pod says it obeys.
     pub fn status(&self, pod: &Pod) -> Result<Value> {
         self.cluster.get_json(pod.status_address(), "/status")
+    }
+
+    /// Whether calls to this address at an interval of 90 s are refused with this minimum.
+    pub fn refuses_below(&self, least_s: u32, address: SocketAddr) -> Option<()> {
+        let answer = self.cluster.invite(address, 90).ok()?;
+        (answer.status == 422 && answer.header("Min-SE") == Some(&least_s.to_string())).then_some(())
     }
 
     /// Whether every sidecar obeys this policy, from the file that the operator fills.

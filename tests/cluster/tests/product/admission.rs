@@ -155,11 +155,7 @@ fn the_other_replica_takes_over_when_the_leader_dies_and_admission_goes_on() {
 
     site.policy("carrier", &least(200)).unwrap();
     let service = site.service().unwrap();
-    let judged = || {
-        let answer = site.cluster.invite(service, 90).ok()?;
-        (answer.header("Min-SE") == Some("200")).then_some(())
-    };
-    site.eventually("a change made after it", PATIENCE, judged).unwrap();
+    site.eventually("a change made after it", PATIENCE, || site.refuses_below(200, service)).unwrap();
     let restarted = || {
         let pod = ["-n", NAMESPACE, "get", "pod", &leader, "-o"];
         let status = "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";

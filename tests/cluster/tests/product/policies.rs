@@ -15,12 +15,8 @@ fn obeying(namespace: &'static str, app: App) -> Site<'static> {
 /// Calls at an interval of 90 s are refused with this minimum.
 fn judges(site: &Site, least_s: u32) {
     let service = site.service().expect("there is a Service");
-    let judged = || {
-        let answer = site.cluster.invite(service, 90).ok()?;
-        (answer.status == 422 && answer.header("Min-SE") == Some(&least_s.to_string())).then_some(())
-    };
-    site.eventually(&format!("calls to be judged by a minimum of {least_s} s"), SOON, judged)
-        .expect("it comes true in time");
+    let what = format!("calls to be judged by a minimum of {least_s} s");
+    site.eventually(&what, SOON, || site.refuses_below(least_s, service)).expect("it comes true in time");
 }
 
 #[test]

@@ -57,11 +57,7 @@ fn the_charts_are_upgraded_with_calls_up() {
     assert_eq!(site.pods().unwrap(), pods, "running pods are left alone");
     cluster.call(service, 1800).unwrap().hang_up().unwrap();
     site.policy("carrier", &least(200)).unwrap();
-    let judged = || {
-        let answer = cluster.invite(service, 90).ok()?;
-        (answer.header("Min-SE") == Some("200")).then_some(())
-    };
-    site.eventually("a change after the upgrade", PATIENCE, judged).unwrap();
+    site.eventually("a change after the upgrade", PATIENCE, || site.refuses_below(200, service)).unwrap();
     call.check().unwrap();
     call.hang_up().unwrap();
     let deployment =

@@ -21,12 +21,6 @@ fn installed() -> Cluster {
     cluster
 }
 
-/// Calls at 90 s are refused with this minimum by the sidecar of this pod.
-fn judges(site: &Site, pod: &Pod, least_s: u32) -> Option<()> {
-    let answer = site.cluster.invite((pod.ip, 15060).into(), 90).ok()?;
-    (answer.status == 422 && answer.header("Min-SE") == Some(&least_s.to_string())).then_some(())
-}
-
 fn scale_operator(cluster: &Cluster, replicas: u32) {
     let replicas = format!("--replicas={replicas}");
     cluster.kubectl(&["-n", NAMESPACE, "scale", OPERATOR, &replicas]).expect("kubectl gets an answer");
@@ -68,7 +62,9 @@ fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Ca
         .eventually("the policy in the new sidecars", SOON, || voice.all_obey("carrier"))
         .expect("it comes true in time");
     for pod in voice.pods().expect("there are pods") {
-        voice.eventually("the policy in calls", SOON, || judges(voice, &pod, 100)).expect("it comes true in time");
+        voice
+            .eventually("the policy in calls", SOON, || voice.refuses_below(100, pod.sip_address()))
+            .expect("it comes true in time");
     }
 
     // Nobody has heard of this workload: what its pods get is their policy's config.
@@ -76,7 +72,9 @@ fn without_operator(cluster: &Cluster, voice: &Site, other: &Site, call: &mut Ca
     let late = &voice.pods_of("late").expect("there are pods")[0];
     let obeys = || voice.status(late).ok().filter(|status| status["policy"] == "carrier" && status["source"] == "File");
     voice.eventually("the policy in a new workload", SOON, obeys).expect("it comes true in time");
-    voice.eventually("the policy in its calls", SOON, || judges(voice, late, 100)).expect("it comes true in time");
+    voice
+        .eventually("the policy in its calls", SOON, || voice.refuses_below(100, late.sip_address()))
+        .expect("it comes true in time");
 
     lose_config(voice, &voice.pods().expect("there are pods")[0]);
     voice.policy("carrier", &least(200)).expect("the API server takes the policy");
@@ -111,7 +109,8 @@ fn without_api_server(cluster: &Cluster, voice: &Site, call: &mut Call) {
         let status = eventually("the killed sidecar with its policy", PATIENCE, back).expect("it comes true in time");
         println!("a killed sidecar is back {:.1} s after its death: {status}", killed.elapsed().as_secs_f64());
         assert_eq!(status["source"], source, "{status}");
-        eventually("its judgement of calls", SOON, || judges(voice, pod, 100)).expect("it comes true in time");
+        eventually("its judgement of calls", SOON, || voice.refuses_below(100, pod.sip_address()))
+            .expect("it comes true in time");
     }
     call.check().expect("the call is up");
 }
@@ -123,7 +122,7 @@ fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
     let started = Instant::now();
     for pod in voice.pods().expect("there are pods") {
         voice
-            .eventually("the change made meanwhile", PATIENCE, || judges(voice, &pod, 200))
+            .eventually("the change made meanwhile", PATIENCE, || voice.refuses_below(200, pod.sip_address()))
             .expect("it comes true in time");
     }
     voice.eventually("every sidecar's file", SOON, || voice.all_obey("carrier")).expect("it comes true in time");
@@ -138,9 +137,15 @@ fn recovered(cluster: &Cluster, voice: &Site, other: &Site) {
 
     other.becomes("carrier", "Accepted", "False Invalid").expect("it comes true in time");
     let pod = &other.pods().expect("there are pods")[0];
-    assert!(judges(other, pod, 100).is_some(), "the last good policy is in force; {}", other.look());
+    assert!(
+        other.refuses_below(100, pod.sip_address()).is_some(),
+        "the last good policy is in force; {}",
+        other.look()
+    );
     other
         .policy("carrier", &json!({ "rules": [], "timers": { "minSE": "300s" } }))
         .expect("the API server takes the policy");
-    other.eventually("the next valid one", SOON, || judges(other, pod, 300)).expect("it comes true in time");
+    other
+        .eventually("the next valid one", SOON, || other.refuses_below(300, pod.sip_address()))
+        .expect("it comes true in time");
 }
