@@ -9,12 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use page::{Block, Link, Mark, Page, Picture, slug};
 pub use run::{Place, Runner, Step, tells};
-
-/// The repository.
-pub fn repository() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::canonicalize(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()))
-}
+use sipwarden_cluster::workspace::repository;
 
 /// All pages whose commands are run, in the order in which they are: each finds what the ones before it left.
 pub fn pages() -> Vec<Page> {

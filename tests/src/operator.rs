@@ -1,13 +1,14 @@
 //! The real operator process against an API server.
 
-use std::env;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+
+use sipwarden_cluster::operator_program;
 
 use crate::admin::Admin;
 use crate::ports::{LOOPBACK, free};
-use crate::process::{Process, built};
+use crate::process::Process;
 use crate::wait::eventually;
 
 /// How long it may take until it has its certificates, its first lists and, where nobody else leads, the lease.
@@ -24,7 +25,7 @@ impl Operator {
     /// Starts a replica of the revision `default` with a kubeconfig, and these further flags; waits until it can be scraped.
     pub fn start(kubeconfig: &Path, flags: &[&str]) -> Operator {
         let (http, webhook) = (free(LOOPBACK), free(LOOPBACK));
-        let process = Process::start("operator", &binary(), |command, _| {
+        let process = Process::start("operator", &operator_program().expect("it is built"), |command, _| {
             command.args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"]);
             command.args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string()]);
             command.args(["--log-format", "text", "--shutdown-delay-s", "0"]).args(flags);
@@ -56,9 +57,4 @@ impl Operator {
     pub fn stop(mut self) {
         self.process.terminate();
     }
-}
-
-/// `SIPWARDEN_OPERATOR`, or built now.
-pub fn binary() -> PathBuf {
-    env::var_os("SIPWARDEN_OPERATOR").map_or_else(|| built("sipwarden-operator"), PathBuf::from)
 }

@@ -1,6 +1,5 @@
 //! A child process of a test: its output goes to files, it ends with the test, and a failing test shows what it said.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,17 +19,6 @@ pub struct Process {
     name: String,
     child: Child,
     dir: TempDir,
-}
-
-/// The debug build of a program of this workspace, built now, so that it is never an old one.
-pub fn built(program: &str) -> PathBuf {
-    // Of the package alone, its dependencies would have other features than in the tests, and be built once more.
-    let build = ["build", "--quiet", "--workspace", "--bin", program];
-    let status = Command::new(env!("CARGO")).args(build).status().expect("cargo runs");
-    assert!(status.success(), "cargo {build:?}");
-    let test = env::current_exe().expect("a test knows its own path");
-    let target = test.ancestors().nth(3).expect("tests are built in target/PROFILE/deps");
-    fs::canonicalize(target.join("debug").join(program)).expect("the program was built")
 }
 
 impl Process {

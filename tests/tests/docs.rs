@@ -11,8 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use sipwarden_cluster::workspace::repository;
 use sipwarden_crds::file::lint;
-use sipwarden_tests::docs::{Block, Mark, Page, Place, Runner, decisions, pages, pages_for_developers, repository};
+use sipwarden_tests::docs::{Block, Mark, Page, Place, Runner, decisions, pages, pages_for_developers};
 use sipwarden_tests::sidecar::binary;
 
 /// What a block may be. `sh` is run; commands under another name would not be.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
+use sipwarden_cluster::workspace::repository;
 use sipwarden_cluster::{Cluster, Component};
-use sipwarden_tests::docs::repository;
 use sipwarden_tests::operator::Operator;
 use sipwarden_tests::ports::{LOOPBACK, free};
 use sipwarden_tests::process::Process;

@@ -38,7 +38,8 @@
 //! The operator against an API server alone: [`OperatorProcess`]. sipwarden itself on a node: [`Cluster::install_sipwarden`] and [`product::Site`]; calls: [`Cluster::invite`] and
 //! [`Cluster::call`].
 //!
-//! Programs are found by [`tools`]: built from Go modules into the user's cache, or Debian packages.
+//! Programs are found by [`tools`]: built from Go modules into the user's cache, or Debian packages. Those of this repository
+//! are built by [`workspace::built`].
 
 mod account;
 mod caller;
@@ -57,9 +58,10 @@ mod run;
 mod sandbox;
 pub mod tools;
 pub mod wait;
+pub mod workspace;
 
 pub use caller::{Answer, Call};
 pub use cluster::Cluster;
 pub use component::Component;
 pub use image::Image;
-pub use operator::OperatorProcess;
+pub use operator::{OperatorProcess, operator_program};

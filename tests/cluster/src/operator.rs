@@ -1,16 +1,17 @@
 //! The operator as a process of this machine, for an API server alone: without pod, image and Service.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::env;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::layout::free_ports;
+use crate::workspace::built;
 
 /// Names the program, whatever it was built from.
 const VARIABLE: &str = "SIPWARDEN_OPERATOR";
@@ -38,7 +39,7 @@ impl OperatorProcess {
         let [http, webhook] = free_ports()?.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let log = cluster.logs().join(format!("operator-{revision}-{name}.log"));
         let stderr = File::options().create(true).append(true).open(&log).context("cannot write a log")?;
-        let child = Command::new(program()?)
+        let child = Command::new(operator_program()?)
             .args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"])
             .args(["--revision", revision, "--identity", name, "--log-format", "text"])
             .args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string()])
@@ -70,23 +71,12 @@ impl Drop for OperatorProcess {
     }
 }
 
-/// `SIPWARDEN_OPERATOR`, or built now with the profile of this program, so that it is never an old one.
-fn program() -> Result<PathBuf> {
+/// `SIPWARDEN_OPERATOR`, or built now; once in this process.
+pub fn operator_program() -> Result<PathBuf> {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = std::env::var_os(VARIABLE) {
-        return Ok(path.into());
-    }
     if let Some(path) = PROGRAM.get() {
         return Ok(path.clone());
     }
-    let own = std::env::current_exe().context("a program knows its own path")?;
-    let profile = own.ancestors().nth(2).context("tests and benches are built in target/PROFILE/deps")?;
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "-p", "sipwarden-operator", "--bin", "sipwarden-operator"]);
-    if profile.file_name() == Some(OsStr::new("release")) {
-        build.arg("--release");
-    }
-    ensure!(build.status().context("cannot run cargo")?.success(), "cargo build -p sipwarden-operator failed");
-    let path = fs::canonicalize(profile.join("sipwarden-operator")).context("the operator was not built here")?;
+    let path = env::var_os(VARIABLE).map_or_else(|| built("sipwarden-operator"), |path| Ok(path.into()))?;
     Ok(PROGRAM.get_or_init(|| path).clone())
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sipwarden_cluster::Cluster;
 use sipwarden_cluster::wait::eventually;
+use sipwarden_cluster::workspace::charts;
 
 const SYSTEM: &str = "sipwarden-system";
 
@@ -35,10 +35,6 @@ fn api() -> &'static Cluster {
         }
         api
     })
-}
-
-fn charts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts")
 }
 
 fn chart(name: &str) -> String {

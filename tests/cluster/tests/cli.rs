@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sipwarden_cluster::product::repository;
+use sipwarden_cluster::workspace::repository;
 
 /// A directory for runs; what is up in it ends with the test.
 struct Runs(PathBuf);

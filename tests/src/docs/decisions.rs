@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use sipwarden_cluster::workspace::repository;
 use sipwarden_session_timer::{Event, EventKind};
 use sipwarden_sidecar::report::Record;
 use sipwarden_sidecar::words::Words;
 
-use super::repository;
 use crate::prometheus::everything::{every_event, place};
 
 const INTRODUCTION: &str = include_str!("decisions.md");

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
-
-use super::repository;
+use sipwarden_cluster::workspace::repository;
 
 /// A Markdown file.
 #[derive(Clone, Debug)]

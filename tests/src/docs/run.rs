@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use sipwarden_cluster::workspace::repository;
 use tempfile::TempDir;
 
 use super::page::{Block, Mark, Page};
-use super::repository;
 use crate::process::Process;
 
 /// What makes a command one for a cluster, or for a machine; with neither it goes with the command before it.

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sipwarden_cluster::tools::Tool;
-use sipwarden_cluster::{Call, Cluster, images, product};
+use sipwarden_cluster::workspace::built;
+use sipwarden_cluster::{Call, Cluster, images, operator_program, product};
 use sipwarden_tests::docs::{Page, Place, Runner, Step, pages};
-use sipwarden_tests::process::built;
+use sipwarden_tests::sidecar;
 use sipwarden_tests::wait::eventually;
-use sipwarden_tests::{operator, sidecar};
 
 /// Where the images of the pages are said to be.
 const REGISTRY: &str = "registry.example.com/";
@@ -30,7 +30,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 fn the_commands_for_kubernetes_run() {
     let pages = pages();
     let tools = [Tool::Kubectl, Tool::Helm].map(|tool| tool.ensure().expect("a tool"));
-    let ours = [sidecar::binary(), operator::binary(), built("kubectl-sipwarden")];
+    let operator = operator_program().expect("the operator is built");
+    let ours = [sidecar::binary(), operator, built("kubectl-sipwarden").expect("the plugin is built")];
     let mut runner = Runner::new(&[&tools[..], &ours].concat());
     let cluster = Cluster::node().expect("a node");
     import_images(&cluster, &pages);

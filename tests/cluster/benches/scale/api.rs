@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use sipwarden_cluster::http::get_text;
-use sipwarden_cluster::product::{Times, repository};
+use sipwarden_cluster::product::Times;
 use sipwarden_cluster::wait::eventually;
+use sipwarden_cluster::workspace::repository;
 use sipwarden_cluster::{Cluster, OperatorProcess};
 use tokio::time::sleep;
 

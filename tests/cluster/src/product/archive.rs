@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::repository;
 use crate::tools;
+use crate::workspace::repository;
 
 /// Names an archive of the image, whatever it was built from.
 const VARIABLE: &str = "SIPWARDEN_IMAGE_ARCHIVE";

@@ -7,7 +7,7 @@ mod site;
 mod specs;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::wait::eventually;
+use crate::workspace::charts;
 
 pub use apps::App;
 pub use archive::{ensure_image, image_archive};
@@ -157,14 +158,4 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// This repository.
-pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The charts of this repository.
-pub fn charts() -> PathBuf {
-    repository().join("charts")
 }

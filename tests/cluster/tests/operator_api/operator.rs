@@ -16,7 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use sipwarden_cluster::{Cluster, OperatorProcess};
+use sipwarden_cluster::{Cluster, OperatorProcess, workspace::charts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -177,7 +177,7 @@ impl Probe {
 
 /// What the chart gives the operator of this revision, and a kubeconfig with nothing else.
 pub(crate) fn chart_roles(cluster: &Cluster, revision: &str) -> PathBuf {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/sipwarden");
+    let chart = charts().join("sipwarden");
     let chart = chart.to_str().expect("a path of text");
     let revision = format!("revision={revision}");
     let arguments = ["template", "sipwarden", chart, "--namespace", "sipwarden-system", "--set", &revision];

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use sipwarden_cluster::images;
-use sipwarden_cluster::product::{App, repository};
+use sipwarden_cluster::product::App;
+use sipwarden_cluster::workspace::repository;
 
 use crate::calls::called;
 use crate::{PATIENCE, SOON, alone, cluster};

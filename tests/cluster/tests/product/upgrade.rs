@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sipwarden_cluster::product::{App, NAMESPACE, charts, repository};
+use sipwarden_cluster::product::{App, NAMESPACE};
+use sipwarden_cluster::workspace::{charts, repository};
 
 use crate::{PATIENCE, alone, cluster, least, site};
 
