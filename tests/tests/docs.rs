@@ -4,14 +4,13 @@
 //! address. Those for Kubernetes run in `docs_cluster`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use sipwarden_cluster::workspace::repository;
+use sipwarden_cluster::workspace::{assert_written, repository};
 use sipwarden_crds::file::lint;
 use sipwarden_tests::docs::{Block, Mark, Page, Place, Runner, decisions, pages, pages_for_developers};
 use sipwarden_tests::sidecar::binary;
@@ -53,13 +52,7 @@ fn every_command_is_run_or_says_why_not() {
 
 #[test]
 fn the_words_for_decisions_are_as_written() {
-    let (path, rendered) = (decisions::path(), decisions::render());
-    if env::var_os("SIPWARDEN_WRITE").is_some() {
-        fs::write(&path, &rendered).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    let how = "SIPWARDEN_WRITE=1 cargo test -p sipwarden-tests --test docs";
-    assert!(written == rendered, "docs/decisions.md differs from the code: {how}\n{rendered}");
+    assert_written("docs/decisions.md", &decisions::render());
 }
 
 fn check_block(page: &Page, block: &Block) {

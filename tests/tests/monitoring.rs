@@ -2,11 +2,12 @@
 //! with their unit tests and runbook, dashboards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs};
 
 use serde_json::Value;
+use sipwarden_cluster::workspace::assert_written;
 use sipwarden_session_timer::Event;
 use sipwarden_sidecar::metrics::Metrics;
 use sipwarden_tests::process::Process;
@@ -30,15 +31,7 @@ const UNITS: &[&str] = &["short", "s", "cps", "reqps", "percentunit"];
 
 #[test]
 fn the_reference_of_all_metrics_is_as_written() {
-    let (path, rendered) = (reference::path(), reference::render());
-    if env::var_os("SIPWARDEN_WRITE").is_some() {
-        fs::write(&path, &rendered).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == rendered,
-        "docs/metrics.md differs from the code: SIPWARDEN_WRITE=1 cargo test -p sipwarden-tests --test monitoring\n{rendered}"
-    );
+    assert_written("docs/metrics.md", &reference::render());
 }
 
 #[test]

@@ -1,32 +1,28 @@
 //! `docs/kubectl.md` says what the command line and the table of rights say.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use clap::{Arg, CommandFactory, Parser};
 use kubectl_sipwarden::{cli::Cli, rights::RIGHTS};
+use sipwarden_cluster::workspace::{assert_written, repository};
 
+const PAGE: &str = "docs/kubectl.md";
 const BEGIN: &str = "written by SIPWARDEN_WRITE=1 cargo test -p kubectl-sipwarden --test plugin_docs -->\n";
 const END: &str = "<!-- commands: end -->";
 
 #[test]
 fn the_documented_commands_are_those_of_the_command_line() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubectl.md");
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(repository().join(PAGE)).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("where the commands begin");
     let (_, after) = rest.split_once(END).expect("where they end");
-    let expected = format!("{before}{BEGIN}{}{END}{after}", commands());
-    if std::env::var_os("SIPWARDEN_WRITE").is_some() {
-        std::fs::write(&path, &expected).unwrap();
-    }
-    assert!(text == expected || std::env::var_os("SIPWARDEN_WRITE").is_some(), "docs/kubectl.md is not as the code is");
+    assert_written(PAGE, &format!("{before}{BEGIN}{}{END}{after}", commands()));
 }
 
 /// What stands within a sentence as a command is one that the command line takes; those in blocks are run on a real node.
 #[test]
 fn every_command_within_a_sentence_is_understood() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let text: String =
-        ["kubectl.md", "checks.md"].map(|page| std::fs::read_to_string(folder.join(page)).unwrap()).concat();
+    let read = |page: &str| std::fs::read_to_string(repository().join(page)).unwrap();
+    let text = [PAGE, "docs/checks.md"].map(read).concat();
     let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     // One that is only a command's name speaks of it.
     let commands = spans.filter_map(|span| span.strip_prefix("kubectl sipwarden ")).filter(|rest| rest.contains(' '));

@@ -1,4 +1,4 @@
-//! This workspace: where it is, and its programs.
+//! This workspace: where it is, its programs, and the pages that code writes.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+
+/// Pages are written instead of compared.
+const WRITE: &str = "SIPWARDEN_WRITE";
 
 /// The repository.
 pub fn repository() -> PathBuf {
@@ -31,4 +34,16 @@ pub fn built(program: &str) -> Result<PathBuf> {
     }
     ensure!(build.status().context("cannot run cargo")?.success(), "cargo cannot build {program}; see above");
     fs::canonicalize(profile.join(program)).with_context(|| format!("{program} was not built here"))
+}
+
+/// Holds a page of the repository to what code has to say in it; with `SIPWARDEN_WRITE` the page is written. Panics where it
+/// differs.
+#[track_caller]
+pub fn assert_written(page: &str, expected: &str) {
+    let path = repository().join(page);
+    if env::var_os(WRITE).is_some() {
+        fs::write(&path, expected).unwrap_or_else(|error| panic!("cannot write {page}: {error}"));
+    }
+    let written = fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {page}: {error}"));
+    assert!(written == expected, "{page} differs from the code; this test writes it with {WRITE}=1:\n{expected}");
 }

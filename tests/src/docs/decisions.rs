@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
 
-use sipwarden_cluster::workspace::repository;
 use sipwarden_session_timer::{Event, EventKind};
 use sipwarden_sidecar::report::Record;
 use sipwarden_sidecar::words::Words;
@@ -13,12 +11,7 @@ use crate::prometheus::everything::{every_event, place};
 
 const INTRODUCTION: &str = include_str!("decisions.md");
 
-/// Where the page is.
-pub fn path() -> PathBuf {
-    repository().join("docs/decisions.md")
-}
-
-/// What it has to say: a row for each kind of event, and for each reason where a kind has several.
+/// What the page has to say: a row for each kind of event, and for each reason where a kind has several.
 pub fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
     for (record, words) in rows() {

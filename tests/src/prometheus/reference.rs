@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,11 +24,6 @@ pub const OPEN: [(&str, &[&str]); 2] = [
 /// The labels of a metric that are the policy's own.
 pub fn open_labels(metric: &str) -> &'static [&'static str] {
     OPEN.iter().find(|(open, _)| *open == metric).map_or(&[], |(_, labels)| labels)
-}
-
-/// Where the reference is.
-pub fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")
 }
 
 /// What docs/metrics.md has to say.
