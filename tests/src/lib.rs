@@ -5,7 +5,6 @@ pub mod agents;
 pub mod docs;
 pub mod fuzz;
 pub mod kamailio;
-pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod prometheus;

@@ -7,15 +7,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use sipwarden_cluster::workspace::repository;
-use sipwarden_cluster::{Cluster, Component};
-use sipwarden_tests::operator::Operator;
+use sipwarden_cluster::{Cluster, Component, OperatorProcess};
 use sipwarden_tests::ports::{LOOPBACK, free};
 use sipwarden_tests::process::Process;
 use sipwarden_tests::prometheus::server::{Prometheus, Target};
@@ -41,12 +40,15 @@ fn every_query_about_the_operator_has_data_and_every_alert_about_it_fires_when_i
     let sidecar = Sidecar::start(SocketAddr::from(([127, 9, 3, 1], free(LOOPBACK).port())));
     let status_port = sidecar.status.port().to_string();
     let acks = ["--status-port", status_port.as_str(), "--ack-interval-s", "1"];
-    let default = Operator::start(&cluster.kubeconfig(), &acks).until_leading();
-    let blind = Operator::start(&account(&cluster, "blind", &[]), &["--revision", "blind"]);
+    let start = |kubeconfig: &Path, revision: &str, more: &[&str]| {
+        OperatorProcess::start(&cluster, kubeconfig, revision, "only", more).expect("the operator starts")
+    };
+    let default = start(&cluster.kubeconfig(), "default", &acks).until_leading().expect("it leads");
+    let blind = start(&account(&cluster, "blind", &[]), "blind", &[]);
     store_ca_near_its_end(&cluster);
     let leases = ["leases.coordination.k8s.io"];
-    let barred = Operator::start(&account(&cluster, "barred", &leases), &["--revision", "barred"]).until_leading();
-    let target = |operator: &Operator, revision| Target::operator(operator.admin().addr(), revision);
+    let barred = start(&account(&cluster, "barred", &leases), "barred", &[]).until_leading().expect("it leads");
+    let target = |operator: &OperatorProcess, revision| Target::operator(operator.http, revision);
     let targets = [target(&default, "default"), target(&blind, "blind"), target(&barred, "barred")];
     let rules = rule_file("operator.yaml").without_waiting();
     let prometheus = Prometheus::start(&targets, &[rules.text]);
@@ -54,8 +56,8 @@ fn every_query_about_the_operator_has_data_and_every_alert_about_it_fires_when_i
     for revision in ["default", "barred"] {
         site(&cluster, revision, sidecar.status);
     }
-    ask_for_a_sidecar_that_cannot_be(&cluster, default.webhook());
-    distrust(&cluster, default.webhook());
+    ask_for_a_sidecar_that_cannot_be(&cluster, default.webhook);
+    distrust(&cluster, default.webhook);
     let fired = |expected: &[&str], limit| {
         let all = || expected.iter().all(|alert| prometheus.firing().contains_key(*alert)).then_some(());
         assert!(until(limit, all).is_some(), "{expected:?} expected, only {:#?}", prometheus.firing());
@@ -84,7 +86,9 @@ fn every_query_about_the_operator_has_data_and_every_alert_about_it_fires_when_i
     // Who leads ends with the API server, by design; who does not goes on waiting for it.
     cluster.kill(Component::ApiServer).expect("an API server to kill");
     alerts.extend(fired(&["SipwardenOperatorWatchStale "], SILENCE));
-    [default, blind, barred].into_iter().for_each(Operator::stop);
+    for operator in [default, blind, barred] {
+        operator.terminate().expect("it ends");
+    }
     alerts.extend(fired(&["SipwardenOperatorAbsent "], SCRAPED));
 
     let all: BTreeSet<_> = rule_file("operator.yaml").alerts().into_iter().map(|alert| alert.name).collect();

@@ -6,15 +6,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cluster::Cluster;
+use crate::http::get_text;
 use crate::layout::free_ports;
+use crate::wait::eventually;
 use crate::workspace::built;
 
 /// Names the program, whatever it was built from.
 const VARIABLE: &str = "SIPWARDEN_OPERATOR";
+/// For its certificates, its first lists and the lease, and for its end.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// A running operator. Killed when dropped.
 pub struct OperatorProcess {
@@ -42,7 +49,7 @@ impl OperatorProcess {
         let child = Command::new(operator_program()?)
             .args(["run", "--namespace", "sipwarden-system", "--image", "localhost/sipwarden:dev"])
             .args(["--revision", revision, "--identity", name, "--log-format", "text"])
-            .args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string()])
+            .args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string(), "--shutdown-delay-s", "0"])
             .args(more)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
@@ -50,6 +57,26 @@ impl OperatorProcess {
             .spawn()
             .context("cannot run the operator")?;
         Ok(OperatorProcess { child, http, webhook, log })
+    }
+
+    /// Waits until it leads.
+    pub fn until_leading(self) -> Result<OperatorProcess> {
+        let metrics = || get_text(self.http, "/metrics").unwrap_or_default();
+        let leads = || metrics().lines().any(|line| line == "sipwarden_operator_leading 1").then_some(());
+        eventually("the operator to lead", LIMIT, leads).with_context(|| self.see())?;
+        Ok(self)
+    }
+
+    /// Ends it as the kubelet does, and tells how it ended.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        if self.ended().is_none() {
+            kill(Pid::from_raw(self.id().try_into()?), Signal::SIGTERM)?;
+        }
+        eventually("the operator's end", LIMIT, || self.ended()).with_context(|| self.see())
+    }
+
+    fn see(&self) -> String {
+        format!("see {}", self.log.display())
     }
 
     /// Its process id.

@@ -42,7 +42,7 @@ async fn measure(cluster: &Cluster) -> Result<Table> {
     fleet.mark();
     let started = Instant::now();
     let status_port = STATUS_PORT.to_string();
-    let more = ["--status-port", &status_port, "--shutdown-delay-s", "0", "--log", "warn"];
+    let more = ["--status-port", &status_port, "--log", "warn"];
     let operator = OperatorProcess::start(cluster, &cluster.kubeconfig(), "default", "bench", &more)?;
     let written = fleet.written(PODS, LIMIT).await?;
     table.add("from cold until every pod has its config", seconds(written - started));

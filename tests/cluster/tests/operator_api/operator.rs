@@ -4,7 +4,6 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -20,6 +19,7 @@ use sipwarden_cluster::{Cluster, OperatorProcess, workspace::charts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::spawn_blocking,
     time::sleep,
 };
 
@@ -72,8 +72,7 @@ impl Operator {
     /// With a kubeconfig of its own.
     pub(crate) fn start_as(cluster: &Cluster, kubeconfig: &Path, revision: &str, name: &str) -> Self {
         let status_port = STATUS_PORT.to_string();
-        let more = ["--status-port", &status_port, "--ack-interval-s", "1", "--shutdown-delay-s", "0"];
-        let more = [&more[..], &["--log", "info,sipwarden_operator=debug"]].concat();
+        let more = ["--status-port", &status_port, "--ack-interval-s", "1", "--log", "info,sipwarden_operator=debug"];
         Self(OperatorProcess::start(cluster, kubeconfig, revision, name, &more).expect("the operator starts"))
     }
 
@@ -133,18 +132,10 @@ impl Operator {
         drop(self.0);
     }
 
-    /// As the kubelet does it. True if it ended well, and in time.
-    pub(crate) async fn terminate(mut self) -> bool {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-        let start = Instant::now();
-        loop {
-            if let Some(succeeded) = self.exit() {
-                return succeeded;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end; see {}", self.0.log.display());
-            sleep(Duration::from_millis(20)).await;
-        }
+    /// As the kubelet does it. True if it ended well; it does so in time.
+    pub(crate) async fn terminate(self) -> bool {
+        let ended = spawn_blocking(|| self.0.terminate()).await.expect("the thread does not panic");
+        ended.expect("it ends").success()
     }
 
     /// None while it runs.
