@@ -55,6 +55,14 @@ fn refreshed_and_active(world: &mut World, _: u64) {
     assert!(done > 0, "{}", trace::text(&world.log, ""));
 }
 
+/// The same, and after one more refresh.
+fn refreshed_twice_and_active(world: &mut World, offset: u64) {
+    refreshed_and_active(world, offset);
+    world.refresh_now().expect("it is ours to refresh");
+    run(world, 30 * SECOND);
+    assert_active(world);
+}
+
 #[test]
 fn a_bye_that_crosses_a_refresh_ends_the_call_once() {
     crossing(Act::HangUp, |world, _| {
@@ -66,32 +74,17 @@ fn a_bye_that_crosses_a_refresh_ends_the_call_once() {
 
 #[test]
 fn a_re_invite_that_crosses_a_refresh_leaves_the_call_as_both_agreed() {
-    crossing(Act::Hold, |world, offset| {
-        refreshed_and_active(world, offset);
-        world.refresh_now().expect("it is ours to refresh");
-        run(world, 30 * SECOND);
-        assert_active(world);
-    });
+    crossing(Act::Hold, refreshed_twice_and_active);
 }
 
 #[test]
 fn an_update_that_crosses_a_refresh_leaves_the_call_as_both_agreed() {
-    crossing(Act::HoldByUpdate, |world, offset| {
-        refreshed_and_active(world, offset);
-        world.refresh_now().expect("it is ours to refresh");
-        run(world, 30 * SECOND);
-        assert_active(world);
-    });
+    crossing(Act::HoldByUpdate, refreshed_twice_and_active);
 }
 
 #[test]
 fn a_re_invite_without_offer_that_crosses_a_refresh_leaves_the_call_as_both_agreed() {
-    crossing(Act::AskForOffer, |world, offset| {
-        refreshed_and_active(world, offset);
-        world.refresh_now().expect("it is ours to refresh");
-        run(world, 30 * SECOND);
-        assert_active(world);
-    });
+    crossing(Act::AskForOffer, refreshed_twice_and_active);
 }
 
 #[test]
