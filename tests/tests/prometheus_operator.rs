@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
-use sipwarden_cluster::workspace::repository;
 use sipwarden_cluster::{Cluster, Component, OperatorProcess};
 use sipwarden_tests::ports::{LOOPBACK, free};
 use sipwarden_tests::process::Process;
@@ -36,7 +35,7 @@ const POLICY: &str = r#"{"apiVersion": "sipwarden.dev/v1alpha1", "kind": "Sessio
 #[test]
 fn every_query_about_the_operator_has_data_and_every_alert_about_it_fires_when_it_is_caused() {
     let cluster = Cluster::api_only().expect("an API server");
-    prepare(&cluster);
+    cluster.prepare_for_operators().expect("definitions and a namespace");
     let sidecar = Sidecar::start(SocketAddr::from(([127, 9, 3, 1], free(LOOPBACK).port())));
     let status_port = sidecar.status.port().to_string();
     let acks = ["--status-port", status_port.as_str(), "--ack-interval-s", "1"];
@@ -93,17 +92,6 @@ fn every_query_about_the_operator_has_data_and_every_alert_about_it_fires_when_i
 
     let all: BTreeSet<_> = rule_file("operator.yaml").alerts().into_iter().map(|alert| alert.name).collect();
     assert_eq!(alerts.into_iter().collect::<BTreeSet<_>>(), all, "an alert that was not seen to fire");
-}
-
-/// The kinds, and the namespace of operators.
-fn prepare(cluster: &Cluster) {
-    for kind in ["sessionpolicies", "clustersessionpolicies", "sidecarconfigs"] {
-        let file = repository().join(format!("crds/yaml/{kind}.sipwarden.dev.yaml"));
-        cluster.apply(&fs::read_to_string(file).expect("a definition")).expect("definitions");
-        let definition = format!("crd/{kind}.sipwarden.dev");
-        cluster.kubectl(&["wait", "--for=condition=Established", &definition, "--timeout=30s"]).expect("established");
-    }
-    apply(cluster, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "sipwarden-system" } }));
 }
 
 fn apply(cluster: &Cluster, object: Value) {

@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::http::get_text;
 use crate::layout::free_ports;
 use crate::wait::eventually;
-use crate::workspace::built;
+use crate::workspace::{built, repository};
 
 /// Names the program, whatever it was built from.
 const VARIABLE: &str = "SIPWARDEN_OPERATOR";
@@ -32,6 +32,16 @@ pub struct OperatorProcess {
     pub webhook: SocketAddr,
     /// What it logs is in this file.
     pub log: PathBuf,
+}
+
+impl Cluster {
+    /// What an operator finds where the charts were installed: the kinds, and its namespace.
+    pub fn prepare_for_operators(&self) -> Result<()> {
+        let definitions = repository().join("crds/yaml");
+        self.kubectl(&["apply", "--server-side", "-f", definitions.to_str().context("a path is text")?])?;
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
+        self.kubectl(&["create", "namespace", "sipwarden-system"]).map(drop)
+    }
 }
 
 impl OperatorProcess {

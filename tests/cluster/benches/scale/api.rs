@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use sipwarden_cluster::http::get_text;
 use sipwarden_cluster::product::Times;
 use sipwarden_cluster::wait::eventually;
-use sipwarden_cluster::workspace::repository;
 use sipwarden_cluster::{Cluster, OperatorProcess};
 use tokio::time::sleep;
 
@@ -34,7 +33,7 @@ pub(crate) fn run() -> Result<Table> {
 
 async fn measure(cluster: &Cluster) -> Result<Table> {
     let mut table = Table::new();
-    define(cluster)?;
+    cluster.prepare_for_operators()?;
     let started = Instant::now();
     let fleet = Fleet::create(&client(cluster).await?).await?;
     eprintln!("{POLICIES} policies and {PODS} pods made in {:.0} s", started.elapsed().as_secs_f64());
@@ -130,16 +129,6 @@ async fn bound(cluster: &Cluster, fleet: &Fleet, table: &mut Table) -> Result<()
     }
     let what = format!("a bound changes all {POLICIES} policies, until {PODS} pods have it");
     table.add(what, times.into_iter().collect::<Times>().to_string());
-    Ok(())
-}
-
-/// The kinds, and the namespace of operators.
-fn define(cluster: &Cluster) -> Result<()> {
-    let definitions = repository().join("crds/yaml");
-    let definitions = definitions.to_str().context("a path is text")?;
-    cluster.kubectl(&["apply", "--server-side", "-f", definitions])?;
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
-    cluster.kubectl(&["create", "namespace", "sipwarden-system"])?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 
 use self::{
     objects::{Site, eventually},
-    operator::{Operator, chart_roles, client_of, cluster, prepare, sidecar},
+    operator::{Operator, chart_roles, client_of, cluster, sidecar},
 };
 
 /// From a change to what sidecars would read; they are shown it within 0.4 s more.
@@ -415,7 +415,7 @@ async fn a_restarted_operator_writes_nothing_that_is_already_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_api_server_costs_the_lease_and_after_its_return_all_is_made_up_for() {
     let cluster = Cluster::api_only().expect("an API server");
-    prepare(&cluster);
+    cluster.prepare_for_operators().expect("definitions and a namespace");
     let client = client_of(&cluster).await;
     let site = Site::new(&client, "voice", "default").await;
     site.deployment("pbx", 1).await;

@@ -33,25 +33,9 @@ pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::api_only().expect("an API server");
-        prepare(&cluster);
+        cluster.prepare_for_operators().expect("definitions and a namespace");
         cluster
     })
-}
-
-/// The definitions, and the namespace of operators.
-pub(crate) fn prepare(cluster: &Cluster) {
-    for definitions in [
-        include_str!("../../../../crds/yaml/sessionpolicies.sipwarden.dev.yaml"),
-        include_str!("../../../../crds/yaml/clustersessionpolicies.sipwarden.dev.yaml"),
-        include_str!("../../../../crds/yaml/sidecarconfigs.sipwarden.dev.yaml"),
-    ] {
-        cluster.apply(definitions).expect("definitions");
-    }
-    let all = ["sessionpolicies", "clustersessionpolicies", "sidecarconfigs"];
-    for crd in all.map(|plural| format!("crd/{plural}.sipwarden.dev")) {
-        cluster.kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=20s"]).expect("established");
-    }
-    cluster.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: sipwarden-system}\n").expect("a namespace");
 }
 
 pub(crate) async fn client_of(cluster: &Cluster) -> Client {
