@@ -10,6 +10,7 @@
 //!
 //! It must not know what a span is about.
 
+mod http;
 mod queue;
 mod target;
 
@@ -19,8 +20,13 @@ pub use opentelemetry_sdk as sdk;
 pub use self::queue::{Count, Exporter, Fate, Spans};
 pub use self::target::{Endpoint, Otlp, Ratio, TargetError};
 
+use std::time::Duration;
+
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT,
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::SpanExporter as _;
@@ -45,8 +51,11 @@ pub struct Service {
 /// # Errors
 /// A URL that cannot be one, or a variable that asks for what is not built in (compression).
 pub fn pipeline(endpoint: &Endpoint, service: Service, count: Count) -> Result<(Spans, Exporter), ExporterBuildError> {
+    let timeout = timeout();
     let mut exporter = SpanExporter::builder()
         .with_http()
+        .with_http_client(http::Client { timeout })
+        .with_timeout(timeout)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.traces_url())
         .build()?;
@@ -54,8 +63,19 @@ pub fn pipeline(endpoint: &Endpoint, service: Service, count: Count) -> Result<(
     Ok(queue::queue(exporter, endpoint.clone(), count))
 }
 
+/// For one request, and for all attempts together.
+fn timeout() -> Duration {
+    [OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, OTEL_EXPORTER_OTLP_TIMEOUT]
+        .into_iter()
+        .find_map(|name| env(name)?.parse().ok())
+        .map_or(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Duration::from_millis)
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn resource(service: Service) -> Resource {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let name = env("OTEL_SERVICE_NAME").unwrap_or_else(|| service.name.to_owned());
     let places = PLACES.into_iter().filter_map(|(variable, key)| Some(KeyValue::new(key, env(variable)?)));
     Resource::builder_empty()
