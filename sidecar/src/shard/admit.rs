@@ -9,7 +9,7 @@ pub(super) enum Refusal {
     Faulty(Fault),
     Hops,
     Loop,
-    /// Proxy-Require: we support no extension that asks for a proxy.
+    /// Proxy-Require: of the extensions that ask for a proxy we support `timer` only.
     Extension,
     /// Nowhere to send it. 500 and not 503, which would have the sender avoid us for other requests too
     /// (RFC 3261 §16.7 item 6).
@@ -46,16 +46,22 @@ pub(super) fn admit(message: &Message) -> Result<Option<u8>, Refusal> {
     }
     // In both it must be ignored (§8.2.2.3): a request that has it was answered 420 itself.
     let exempt = matches!(message.method(), Some(Method::Ack | Method::Cancel));
-    if !exempt && message.first_element(HeaderName::ProxyRequire).is_some() {
+    if !exempt && unknown_extensions(message).next().is_some() {
         return Err(Refusal::Extension);
     }
     Ok(hops)
 }
 
+/// What a request asks of proxies beyond session timers (RFC 4028 §7.1).
+fn unknown_extensions<'b>(message: &Message<'b>) -> impl Iterator<Item = &'b [u8]> {
+    let asked = message.elements(HeaderName::ProxyRequire).map(|(_, extension)| extension);
+    asked.filter(|extension| !extension.eq_ignore_ascii_case(b"timer"))
+}
+
 /// The header lines of the answer to a refusal: what the sender must leave out (RFC 3261 §16.3 item 5).
 pub(super) fn unsupported(message: &Message, out: &mut Vec<u8>) {
     let mut separator: &[u8] = b"Unsupported: ";
-    for (_, extension) in message.elements(HeaderName::ProxyRequire) {
+    for extension in unknown_extensions(message) {
         out.extend_from_slice(separator);
         out.extend_from_slice(extension);
         separator = b", ";

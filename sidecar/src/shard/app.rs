@@ -8,7 +8,7 @@ use sipwarden_sip::value::{Transport, Uri};
 
 use super::sockets::{Sockets, default_port, parse_ip, uri_port, uri_transport};
 
-/// Most other ports of the application that are believed.
+/// Most other ports of the application that are believed; one more takes the place of that which was named longest ago.
 const MAX_PORTS: usize = 16;
 
 /// The application's addresses.
@@ -16,7 +16,7 @@ pub(super) struct App {
     flow: Flow,
     transport: Transport,
     /// Seen in its own Via and Contact. Were the URI of a request enough, the remote side could aim packets at any
-    /// port of the pod.
+    /// port of the pod. Those named last stand last.
     ports: Vec<(Transport, u16)>,
 }
 
@@ -59,11 +59,12 @@ impl App {
 
     fn note(&mut self, ip: Option<IpAddr>, transport: Transport, port: u16) {
         let other = port != self.flow.peer.port() || transport != self.transport;
-        if other && ip == Some(self.flow.peer.ip()) && self.ports.len() < MAX_PORTS {
-            let port = (transport, port);
-            if !self.ports.contains(&port) {
-                self.ports.push(port);
+        if other && ip == Some(self.flow.peer.ip()) && self.ports.last() != Some(&(transport, port)) {
+            self.ports.retain(|known| *known != (transport, port));
+            if self.ports.len() == MAX_PORTS {
+                self.ports.remove(0);
             }
+            self.ports.push((transport, port));
         }
     }
 }
@@ -120,9 +121,12 @@ mod tests {
     fn ports_are_bounded() {
         let sockets = Sockets::new(&config());
         let mut app = App::new(config().app, &sockets);
-        for port in 0..2 * MAX_PORTS {
-            app.learn(&response(&format!("<sip:bob@127.0.0.1:{}>", 6000 + port)));
-        }
+        let mut name = |port: usize| app.learn(&response(&format!("<sip:bob@127.0.0.1:{port}>")));
+        (6000..6000 + MAX_PORTS).for_each(&mut name);
+        [6000, 7000].into_iter().for_each(name);
+
         assert_eq!(app.ports.len(), MAX_PORTS);
+        let believed = |port: u16| app.ports.contains(&(Transport::Udp, port));
+        assert!(believed(6000) && believed(7000) && !believed(6001), "6001 was named longest ago");
     }
 }

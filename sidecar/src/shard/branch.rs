@@ -1,7 +1,7 @@
 //! The Via we put on a request: its branch names the transaction and finds loops, its flow the way back of responses.
 
 use std::hash::Hasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use sipwarden_session_timer::{CallKey, Flow, Leg};
@@ -79,24 +79,29 @@ impl Identity {
         deeper.any(|via| passed(&via))
     }
 
-    /// The parameters of our Via on a request that came on `flow`; they stand behind [`Socket::via`].
-    pub(super) fn via_parameters(&self, key: u64, flow: Flow) -> [u8; PARAMETERS.len()] {
+    /// The parameters of our Via on a request whose responses go back to `reply_to`; they stand behind [`Socket::via`].
+    pub(super) fn via_parameters(&self, key: u64, reply_to: Flow) -> [u8; PARAMETERS.len()] {
         let mut text = *PARAMETERS;
         let mut put = |at: Range<usize>, digits: &[u8]| text[at].copy_from_slice(digits);
         put(TRANSACTION, &hex_of_u64(self.transaction));
         put(WAY, &hex(self.way));
-        put(ENDPOINT, &hex(flow.endpoint.into())[4..]);
-        put(CONNECTION, &hex(flow.connection));
-        put(SEAL, &hex(self.seal(key, flow.endpoint, flow.connection)));
+        put(ENDPOINT, &hex(reply_to.endpoint.into())[4..]);
+        put(CONNECTION, &hex(reply_to.connection));
+        put(SEAL, &hex(self.seal(key, reply_to)));
         text
     }
 
-    /// Without the key nobody can aim a response at a connection of ours.
-    fn seal(&self, key: u64, endpoint: u16, connection: u32) -> u32 {
+    /// Without the key nobody can aim a response at a connection of ours, nor, with what is sealed of a call of his own, at
+    /// another address than the request came from.
+    fn seal(&self, key: u64, reply_to: Flow) -> u32 {
         let mut hasher = Purpose::Seal.hasher(key);
         hasher.write_u64(self.transaction);
-        hasher.write_u64(u64::from(self.way) << 32 | u64::from(connection));
-        hasher.write_u64(endpoint.into());
+        hasher.write_u64(u64::from(self.way) << 32 | u64::from(reply_to.connection));
+        match reply_to.peer.ip().to_canonical() {
+            IpAddr::V4(ip) => hasher.write_u64(ip.to_bits().into()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        }
+        hasher.write_u64(u64::from(reply_to.endpoint) << 16 | u64::from(reply_to.peer.port()));
         hasher.finish() as u32
     }
 
@@ -112,20 +117,23 @@ impl Identity {
     }
 }
 
-/// Where a response goes whose top Via is `ours` and whose next is `next`, coming from `leg`: to the connection the
-/// request came on where our Via proves it, else to what `next` says. `None`: there is no such place.
-pub(super) fn response_to(key: u64, ours: &Via, next: &Via, leg: Leg, sockets: &Sockets) -> Option<Flow> {
-    let remembered = remembered_flow(key, ours).filter(|(endpoint, _)| sockets.get(*endpoint).is_some());
-    let transport = match remembered {
-        Some((endpoint, _)) => sockets.get(endpoint)?.transport,
-        None => next.transport,
-    };
-    let peer = response_address(next, transport)?;
-    let (endpoint, connection) = match remembered {
-        Some(remembered) => remembered,
-        None => (sockets.reaching(leg.other(), transport, peer.ip())?, 0),
-    };
-    Some(Flow { endpoint, connection, peer })
+/// Where a response goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WayBack {
+    pub(super) flow: Flow,
+    /// Our Via proves that its request came from there.
+    pub(super) sealed: bool,
+}
+
+/// Where a response goes whose top Via is `ours` and whose next is `next`, coming from `leg`: to where the request came
+/// from where our Via proves it, else to what `next` says. `None`: there is no such place.
+pub(super) fn response_to(key: u64, ours: &Via, next: &Via, leg: Leg, sockets: &Sockets) -> Option<WayBack> {
+    if let Some(flow) = sealed_flow(key, ours, next, sockets) {
+        return Some(WayBack { flow, sealed: true });
+    }
+    let peer = response_address(next, next.transport)?;
+    let endpoint = sockets.reaching(leg.other(), next.transport, peer.ip())?;
+    Some(WayBack { flow: Flow { endpoint, connection: 0, peer }, sealed: false })
 }
 
 /// RFC 3261 §18.2.2, RFC 3581 §4. `maddr` is for multicast, which we do not do. A host name is never looked up: where
@@ -137,13 +145,14 @@ fn response_address(via: &Via, transport: Transport) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, rport.or(via.port).unwrap_or_else(|| default_port(transport))))
 }
 
-/// Endpoint and connection our Via remembers; `None` when we did not write it.
-fn remembered_flow(key: u64, via: &Via) -> Option<(u16, u32)> {
-    let (endpoint, rest) = via.param(FLOW)?.split_at_checked(ENDPOINT.len())?;
-    let (connection, sealed) = rest.split_at_checked(CONNECTION.len())?;
+/// Endpoint and connection that our Via remembers, with the address of `next`; `None` when we did not write it of that.
+fn sealed_flow(key: u64, ours: &Via, next: &Via, sockets: &Sockets) -> Option<Flow> {
+    let (endpoint, rest) = ours.param(FLOW)?.split_at_checked(ENDPOINT.len())?;
+    let (connection, seal) = rest.split_at_checked(CONNECTION.len())?;
     let (endpoint, connection) = (u16::try_from(parse_hex(endpoint)?).ok()?, parse_hex(connection)?);
-    let seal = Identity::read(via.branch?)?.seal(key, endpoint, connection);
-    (parse_hex(sealed)? == seal).then_some((endpoint, connection))
+    let peer = response_address(next, sockets.get(endpoint)?.transport)?;
+    let flow = Flow { endpoint, connection, peer };
+    (parse_hex(seal)? == Identity::read(ours.branch?)?.seal(key, flow)).then_some(flow)
 }
 
 #[cfg(test)]
@@ -213,9 +222,9 @@ mod tests {
         assert_ne!(identity(&request("INVITE", "", TOP, ""), Leg::Local).way, one.way);
     }
 
-    fn our_via(message: &Message, from: Flow) -> String {
+    fn our_via(message: &Message, reply_to: Flow) -> String {
         let sockets = Sockets::new(&config());
-        let parameters = identity(message, Leg::Remote).via_parameters(KEY, from);
+        let parameters = identity(message, Leg::Remote).via_parameters(KEY, reply_to);
         let line = [&sockets.get(LOCAL_UDP).unwrap().via[..], &parameters].concat();
         String::from_utf8(line["Via: ".len()..].trim_ascii_end().to_vec()).unwrap()
     }
@@ -239,24 +248,24 @@ mod tests {
         assert!(!is_loop(&first));
     }
 
-    fn response_flow(ours: &str, next: &str) -> Option<Flow> {
+    fn response_way(ours: &str, next: &str) -> Option<WayBack> {
         response_to(KEY, &via(ours), &via(next), Leg::Local, &Sockets::new(&config()))
     }
 
     #[test]
     fn a_response_finds_back_to_the_connection_of_its_request() {
-        let from = Flow { connection: 0xabc, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
-        let ours = our_via(&request("INVITE", "", TOP, ""), from);
+        let reply_to = Flow { connection: 0xabc, ..flow(REMOTE_TCP, "192.0.2.4:5070") };
+        let ours = our_via(&request("INVITE", "", TOP, ""), reply_to);
         let next = "SIP/2.0/TCP pc.example.com:5070;branch=z9hG4bKa;received=192.0.2.4;rport=41000";
-        assert_eq!(response_flow(&ours, next), Some(Flow { connection: 0xabc, ..flow(REMOTE_TCP, "192.0.2.4:5070") }));
+        assert_eq!(response_way(&ours, next), Some(WayBack { flow: reply_to, sealed: true }));
     }
 
     #[test]
     fn a_forged_or_moved_flow_is_not_believed() {
-        let from = Flow { connection: 7, ..flow(REMOTE_TCP, "192.0.2.4:41000") };
-        let ours = our_via(&request("INVITE", "", TOP, ""), from);
-        let next = "SIP/2.0/UDP 203.0.113.5:5066;branch=z9hG4bKa";
-        let by_address = Some(flow(REMOTE_UDP, "203.0.113.5:5066"));
+        let reply_to = Flow { connection: 7, ..flow(REMOTE_TCP, "192.0.2.4:5066") };
+        let ours = our_via(&request("INVITE", "", TOP, ""), reply_to);
+        let next = "SIP/2.0/UDP 192.0.2.4:5066;branch=z9hG4bKa";
+        let by_address = Some(WayBack { flow: flow(REMOTE_UDP, "192.0.2.4:5066"), sealed: false });
         let branch = via(&ours).branch.unwrap();
         let other_branch = ours.replace(std::str::from_utf8(branch).unwrap(), "z9hG4bK0123456789abcdef01234567");
         for forged in [
@@ -268,14 +277,19 @@ mod tests {
             other_branch,
         ] {
             assert_ne!(forged, ours);
-            assert_eq!(response_flow(&forged, next), by_address, "{forged}");
+            assert_eq!(response_way(&forged, next), by_address, "{forged}");
         }
-        assert_eq!(response_flow(&ours, next).map(|flow| flow.connection), Some(7));
+        assert_eq!(response_way(&ours, next), Some(WayBack { flow: reply_to, sealed: true }));
+        for elsewhere in [next.replace("5066", "5067"), next.replace("0.2.4", "0.2.5")] {
+            let way = response_way(&ours, &elsewhere).unwrap();
+            assert!(!way.sealed && way.flow.connection == 0, "{elsewhere}: {way:?}");
+        }
     }
 
     #[test]
     fn a_response_without_our_flow_goes_where_the_next_via_says() {
-        let to = |next: &str| response_flow("SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKours", next);
+        let ours = "SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKours";
+        let to = |next: &str| response_way(ours, next).map(|way| way.flow);
         assert_eq!(to("SIP/2.0/UDP h.example.com;received=192.0.2.4"), Some(flow(REMOTE_UDP, "192.0.2.4:5060")));
         assert_eq!(to("SIP/2.0/UDP h:5099;received=192.0.2.4;rport=9"), Some(flow(REMOTE_UDP, "192.0.2.4:9")));
         assert_eq!(to("SIP/2.0/TCP 192.0.2.4:5099"), Some(flow(REMOTE_TCP, "192.0.2.4:5099")));
@@ -303,14 +317,16 @@ mod tests {
     #[test]
     fn our_via_survives_being_written_and_read() {
         let message = request("INVITE", "", TOP, "");
-        let ours = our_via(&message, flow(REMOTE_UDP6, "[2001:db8::4]:5060"));
+        let reply_to = flow(REMOTE_UDP6, "[2001:db8::4]:5060");
+        let ours = our_via(&message, reply_to);
         let mut edits = Edits::new();
         edits.prepend_header(&message, HeaderName::Via, &[ours.as_bytes()]);
         let mut out = Vec::new();
         edits.render(&message, &mut out);
         let forwarded = parse(&out);
         assert_eq!(forwarded.top_via().unwrap().text, ours.as_bytes());
-        assert_eq!(remembered_flow(KEY, forwarded.top_via().unwrap()), Some((REMOTE_UDP6, 0)));
-        assert_eq!(remembered_flow(KEY + 1, forwarded.top_via().unwrap()), None);
+        let (top, next) = (forwarded.top_via().unwrap(), via("SIP/2.0/UDP [2001:db8::4]"));
+        let sealed = |key| sealed_flow(key, top, &next, &Sockets::new(&config()));
+        assert_eq!((sealed(KEY), sealed(KEY + 1)), (Some(reply_to), None));
     }
 }

@@ -50,6 +50,11 @@ impl Router {
         self.app.learn(message);
     }
 
+    /// Is that where requests for the application go?
+    pub(super) fn is_app(&self, flow: Flow) -> bool {
+        flow == self.config.app
+    }
+
     /// Note what a name came to.
     pub(super) fn learn_name(&mut self, now: Time, target: &Target, answer: Resolved, ttl: Duration) {
         self.names.learn(now, target, answer, ttl);
@@ -78,7 +83,8 @@ impl Router {
         }
     }
 
-    /// The connection the other side was last heard on, where it leads to where `hop` does.
+    /// The connection the other side was last heard on, where it leads to where `hop` does. Should that be gone, it is
+    /// made to the hop: nobody listens where a connection came from.
     pub(super) fn reuse(&self, hop: Flow, heard: Option<Flow>) -> Flow {
         let same_way = |heard: &Flow| {
             let (old, new) = (self.sockets.of(*heard), self.sockets.of(hop));
@@ -86,7 +92,7 @@ impl Router {
                 && heard.peer.ip() == hop.peer.ip()
                 && (old.leg, old.transport) == (new.leg, new.transport)
         };
-        heard.filter(same_way).unwrap_or(hop)
+        heard.filter(same_way).map_or(hop, |heard| Flow { peer: hop.peer, ..heard })
     }
 
     fn named_hop(&mut self, now: Time, uri: Option<Uri>) -> Result<Flow, NoHop> {

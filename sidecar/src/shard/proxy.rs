@@ -10,11 +10,12 @@ use sipwarden_session_timer::{
 };
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::check::Fault;
-use sipwarden_sip::value::Via;
+use sipwarden_sip::value::{Transport, Via};
 use sipwarden_sip::{Edits, HeaderName, Message, Method, Slots};
 
 use super::admit::{Refusal, admit, sound, unsupported};
 use super::branch::{Identity, response_to};
+use super::digits;
 use super::hop::{NoHop, Router};
 use super::intake::Purpose;
 use super::route::Way;
@@ -293,7 +294,7 @@ impl Shard {
     fn edit(&mut self, request: &Request, passage: &Passage) {
         let (message, edits) = (request.message, &mut self.edits);
         let (came, leaves) = (self.router.sockets.of(request.flow), self.router.sockets.of(passage.hop));
-        let parameters = passage.identity.via_parameters(self.key, request.flow);
+        let parameters = passage.identity.via_parameters(self.key, request.reply_to);
         edits.prepend_lines(message, HeaderName::Via, &[&leaves.via, &parameters]);
         // Only calls must come back to us; subscriptions are left alone. A re-INVITE is record-routed too, for a peer
         // that lost its route set (§16.6 item 4). Both our sides are named, each as its own can reach us (RFC 5658),
@@ -312,6 +313,7 @@ impl Shard {
             None => edits.append_header(message, HeaderName::MaxForwards, &[MAX_FORWARDS]),
         }
         passage.way.edit(message, edits);
+        frame(message, leaves.transport, edits);
     }
 
     /// Answers a request that is not forwarded; an ACK has no answer.
@@ -342,7 +344,10 @@ impl Shard {
             return Outcome::Dropped(DropReason::NotOurVia);
         };
         let next = message.second_via().ok();
-        let hop = next.and_then(|next| response_to(self.key, ours, next, leg, &self.router.sockets));
+        let way = next.and_then(|next| response_to(self.key, ours, next, leg, &self.router.sockets));
+        // A stranger may not aim at any port of the pod.
+        let way = way.filter(|way| way.sealed || leg == Leg::Local || self.router.is_app(way.flow));
+        let hop = way.map(|way| way.flow);
         // What reaches nobody must not change a session either.
         if hop.is_none() && !Dialogs::originated(message) {
             return Outcome::Dropped(DropReason::NoRoute);
@@ -364,6 +369,7 @@ impl Shard {
         let Some(hop) = hop else { return Outcome::Dropped(DropReason::NoRoute) };
         let edited = !self.edits.is_empty();
         self.edits.remove_first_elements(message, HeaderName::Via, 1);
+        frame(message, self.router.sockets.of(hop).transport, &mut self.edits);
         out.push(hop, false, |bytes| self.edits.render(message, bytes));
         Outcome::Forwarded { edited }
     }
@@ -380,6 +386,16 @@ impl Shard {
             }
         }
     }
+}
+
+/// A datagram ends its message; on a stream only Content-Length does (RFC 3261 §18.3, §20.14).
+fn frame(message: &Message, transport: Transport, edits: &mut Edits) {
+    if transport == Transport::Udp || message.first(HeaderName::ContentLength).is_some() {
+        return;
+    }
+    let mut digits = Vec::with_capacity(5);
+    digits::decimal(&mut digits, u16::try_from(message.body().len()).expect("below MAX_MESSAGE_LEN"));
+    edits.append_header(message, HeaderName::ContentLength, &[&digits]);
 }
 
 /// Is it of a call, or inside any other dialog, whose CSeq the dialogs may have moved?

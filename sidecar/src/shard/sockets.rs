@@ -97,8 +97,11 @@ impl Sockets {
 }
 
 impl Socket {
+    /// By the name we advertise, or by the address that it stands for.
     fn is_named(&self, uri: &Uri) -> bool {
-        uri.user.is_empty() && self.name.is(uri.host, uri_port(uri))
+        let port = uri_port(uri);
+        let is_bound = || self.bound.port() == port && parse_ip(uri.host) == Some(self.bound.ip());
+        uri.user.is_empty() && (self.name.is(uri.host, port) || is_bound())
     }
 }
 

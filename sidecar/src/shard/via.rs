@@ -24,7 +24,7 @@ pub(super) fn reply_to(via: &Via, flow: Flow, transport: Transport) -> Flow {
     if transport == Transport::Udp && via.rport.is_some() {
         return flow;
     }
-    let port = via.port.unwrap_or_else(|| default_port(via.transport));
+    let port = via.port.unwrap_or_else(|| default_port(transport));
     Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
 }
 

@@ -65,6 +65,10 @@ fn extensions_asked_of_proxies_are_answered_420_with_their_list() {
         Bench::new().forward(phone(), &request(method, "sip:bob@192.0.2.1", lines));
     }
     Bench::new().forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", "Proxy-Require:\n"));
+    Bench::new().forward(phone(), &request("INVITE", "sip:bob@192.0.2.1", "Proxy-Require: Timer\n"));
+    let lines = "Proxy-Require: foo, timer\n";
+    let (_, _, answer) = Bench::new().answer(phone(), &request("INVITE", "sip:bob@192.0.2.1", lines));
+    assert_eq!(elements(&answer, HeaderName::Unsupported), ["foo"], "timer is supported (RFC 4028 §7.1)");
 }
 
 #[test]

@@ -56,6 +56,40 @@ fn a_response_finds_the_connection_its_request_came_on() {
 }
 
 #[test]
+fn a_stranger_can_aim_no_response_at_a_port_of_the_pod() {
+    let mut bench = Bench::new();
+    // The application calls from a port of its own, and its callee knows what our Via says.
+    let port = flow(LOCAL_UDP, "127.0.0.1:6000");
+    let invite = message(&request_text("INVITE", "sip:bob@198.51.100.9", "").replace(PHONE, "127.0.0.1:6000"));
+    let (callee, sent) = bench.forward(port, &invite);
+    let ok = response_text(&sent, "200 OK");
+    let elsewhere = message(&ok.replace("127.0.0.1:6000", "127.0.0.1:8125"));
+    assert_eq!(bench.send(callee, &elsewhere), Outcome::Dropped(DropReason::NoRoute));
+    assert_eq!(bench.forward(callee, &message(&ok)).0, port);
+
+    let unsealed = |next: &str| message(&ok.replace(";sw-flow=", ";x=").replace("127.0.0.1:6000", next));
+    assert_eq!(bench.send(callee, &unsealed("127.0.0.1:6000")), Outcome::Dropped(DropReason::NoRoute));
+    assert_eq!(bench.forward(callee, &unsealed(APP)).0, app(), "the sidecar was made anew while it was on its way");
+}
+
+#[test]
+fn what_leaves_on_a_stream_says_how_long_it_is() {
+    let without = |text: String| message(&text.replace("Content-Length: 4\n", ""));
+    let mut bench = Bench::new();
+    let came = without(request_text("MESSAGE", "sip:bob@198.51.100.9;transport=tcp", ""));
+    let (to, sent) = bench.forward(app(), &came);
+    assert_eq!((to.endpoint, elements(&sent, HeaderName::ContentLength)), (REMOTE_TCP, vec!["4".to_owned()]));
+
+    let stream = Flow { connection: 77, ..flow(REMOTE_TCP, "198.51.100.7:40001") };
+    let (to, sent) = bench.forward(stream, &request("OPTIONS", "sip:bob@192.0.2.1", ""));
+    let (_, back) = bench.forward(to, &without(response_text(&sent, "200 OK")));
+    assert_eq!(elements(&back, HeaderName::ContentLength), [back.body().len().to_string()]);
+
+    let (_, sent) = bench.forward(phone(), &without(request_text("MESSAGE", "sip:bob@192.0.2.1", "")));
+    assert_eq!(sent.count(HeaderName::ContentLength), 0, "a datagram needs none");
+}
+
+#[test]
 fn a_response_passes_a_nat_and_ipv6() {
     let text = request_text("INVITE", "sip:bob@192.0.2.1", "").replace(&format!("{PHONE};"), "10.0.0.9:5062;rport;");
     let natted = flow(REMOTE_UDP, "198.51.100.7:31000");
