@@ -351,15 +351,17 @@ impl Session {
         }
     }
 
-    /// The interval there is, or that of a policy that is newer; never less than somebody asked for.
+    /// The interval there is, or that of a policy that is newer; never less than somebody asked for, so far as the policy
+    /// follows that.
     fn refresh_offer(&self, ruling: &Ruling) -> Option<Offer> {
         let same_policy = std::sync::Arc::ptr_eq(&ruling.policy, &self.ruling.policy);
         let timers = ruling.timers();
         let wanted = if same_policy { self.timer?.interval_s } else { timers.session_expires_s() };
-        let interval = wanted.max(timers.min_se_s()).max(self.highest_min_se);
+        let least = timers.min_se_s().max(self.highest_min_se.min(timers.max_min_se_s()));
         // Without the header 90 s are meant (RFC 4028 §5), and a UAS may lower the interval to that.
-        let min_se = Some(self.highest_min_se.max(timers.min_se_s())).filter(|least| *least > LEAST_INTERVAL_S);
-        Some(Offer { interval: Some(interval), refresher: Some(RefresherParam::Uac), min_se, uac_supports_timer: true })
+        let min_se = Some(least).filter(|least| *least > LEAST_INTERVAL_S);
+        let interval = Some(wanted.max(least));
+        Some(Offer { interval, refresher: Some(RefresherParam::Uac), min_se, uac_supports_timer: true })
     }
 
     fn refresh_lines(&self, offer: Offer) -> Vec<u8> {

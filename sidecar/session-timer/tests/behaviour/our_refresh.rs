@@ -278,6 +278,21 @@ fn a_422_to_our_refresh_is_followed_and_the_running_timer_stays() {
 }
 
 #[test]
+fn a_422_beyond_max_min_se_puts_no_more_than_that_into_our_refreshes() {
+    for asked in [7201, u32::MAX] {
+        let mut bench = Bench::enforcing(unprobed());
+        let mut call = ours(&mut bench, &[OURS, ALLOW_UPDATE]);
+        let left = bench.pass(Leg::Local, &call.request(Leg::Local, "INVITE"));
+        bench.pass(Leg::Remote, &call.answer(&left, 422).with(&format!("Min-SE: {asked}")));
+        assert_eq!(bench.session().min_se, asked, "what was asked for is shown as it is");
+        let update = first_refresh(&mut bench);
+        assert_eq!((update.all("Session-Expires"), update.all("Min-SE")), (vec!["7200;refresher=uac"], vec!["7200"]));
+        answered(&mut bench, &call, &update, 200, &["Session-Expires: 7200;refresher=uac"]);
+        assert_eq!(bench.timer(), Some((7200, Leg::Local)));
+    }
+}
+
+#[test]
 fn a_2xx_that_makes_the_peer_the_refresher_ends_our_turn() {
     let mut bench = Bench::enforcing(unprobed());
     let call = ours(&mut bench, &[OURS, ALLOW_UPDATE]);
