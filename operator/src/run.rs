@@ -87,9 +87,7 @@ impl Bound {
 
         let writer = process.writer();
         let (end, mut serving) = process.serve(self.http, self.webhook, &writer)?;
-        let watcher =
-            Watcher { client: process.client.clone(), state: process.state.clone(), metrics: process.metrics.clone() };
-        let mut watching = watcher.start();
+        let mut watching = process.watcher().start();
         tokio::select! {
             led = process.lead(&writer, &mut stop) => led?,
             Some(_) = watching.join_next() => bail!("a watch ended, which it never should"),
@@ -121,6 +119,11 @@ impl Process {
         let events = spawn_events(self.client.clone(), self.args.identity.clone(), self.metrics.clone());
         let Self { client, state, metrics, .. } = self;
         Writer { client: client.clone(), state: state.clone(), metrics: metrics.clone(), events }
+    }
+
+    fn watcher(&self) -> Watcher {
+        let Self { client, state, metrics, pulse, .. } = self;
+        Watcher { client: client.clone(), state: state.clone(), metrics: metrics.clone(), pulse: pulse.clone() }
     }
 
     /// Starts what every replica serves. It ends after the sender is dropped.

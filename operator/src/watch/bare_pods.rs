@@ -94,6 +94,8 @@ async fn follow(watcher: Watcher, scope: Scope) {
         Scope::Asking => format!("{bare},{}={}", names::INJECT, names::ENABLED),
         Scope::Namespace(_) | Scope::Cluster => format!("{bare},!{}", names::INJECT),
     };
+    // Others count for as long as the process, but this one ends with its namespaces.
+    let _ending = watcher.pulse.ending(api.resource_url(), &labels);
     let stream = kube_watcher(api, config().labels(&labels).fields(RUNNING));
     watcher
         .follow(

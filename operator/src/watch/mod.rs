@@ -54,6 +54,8 @@ pub struct Watcher {
     pub state: Arc<State>,
     /// What they count.
     pub metrics: Metrics,
+    /// Of the client.
+    pub pulse: Pulse,
 }
 
 impl Watcher {
@@ -271,7 +273,7 @@ mod tests {
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().expect("a URL"))).expect("a client");
         let state = Arc::new(State::new("default"));
         let metrics = Metrics::new().expect("metrics");
-        Watcher { client, state: state.clone(), metrics }
+        Watcher { client, state: state.clone(), metrics, pulse: Pulse::default() }
             .follow(
                 Watched::Namespaces,
                 stream::iter(events),

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{Method, Request, Response, Uri};
+use axum::{
+    extract::Query,
+    http::{Method, Request, Response, Uri},
+};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -24,8 +27,18 @@ pub struct Pulse(Arc<Mutex<Beats>>);
 
 struct Beats {
     started: Instant,
-    /// By path and selector, of watches of the whole cluster: others come and go.
-    watches: HashMap<String, Instant>,
+    /// Of watches of the whole cluster: others come and go.
+    watches: HashMap<Watch, Instant>,
+}
+
+/// What tells a watch apart from others: its path and its label selector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Watch(String, String);
+
+/// A watch that may end: nobody waits for an answer to it once this is dropped.
+pub(super) struct Ending {
+    pulse: Pulse,
+    watch: Watch,
 }
 
 /// Puts a [`Pulse`] around a client.
@@ -57,15 +70,27 @@ impl Pulse {
         beats.watches.values().min().unwrap_or(&beats.started).elapsed()
     }
 
+    /// For a watch of this path and label selector that does not go on for as long as the process.
+    pub(super) fn ending(&self, path: &str, labels: &str) -> Ending {
+        Ending { pulse: self.clone(), watch: Watch(path.to_owned(), labels.to_owned()) }
+    }
+
     /// A watch that was never answered ages from the first attempt on.
-    fn asked(&self, watch: String) {
+    fn asked(&self, watch: Watch) {
         let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         beats.watches.entry(watch).or_insert_with(Instant::now);
     }
 
-    fn answered(&self, watch: String) {
+    fn answered(&self, watch: Watch) {
         let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         beats.watches.insert(watch, Instant::now());
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut beats = self.pulse.0.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.watches.remove(&self.watch);
     }
 }
 
@@ -110,15 +135,15 @@ where
     }
 }
 
-/// What tells the watch apart from others. None for everything else.
-fn cluster_watch(uri: &Uri) -> Option<String> {
+/// None for everything but a watch of the whole cluster.
+fn cluster_watch(uri: &Uri) -> Option<Watch> {
     is_watch(uri).then_some(())?;
     let path = uri.path();
     if path.contains("/namespaces/") {
         return None;
     }
-    let selector = uri.query()?.split('&').find(|parameter| parameter.starts_with("labelSelector="));
-    Some(format!("{path}?{}", selector.unwrap_or_default()))
+    let Query(mut parameters) = Query::<HashMap<String, String>>::try_from_uri(uri).ok()?;
+    Some(Watch(path.to_owned(), parameters.remove("labelSelector").unwrap_or_default()))
 }
 
 fn is_watch(uri: &Uri) -> bool {
@@ -148,7 +173,7 @@ mod tests {
     fn watches_of_the_whole_cluster_are_told_apart_by_path_and_selector() {
         let watch = |uri: &'static str| cluster_watch(&Uri::from_static(uri));
         let pods = watch("/api/v1/pods?watch=true&timeoutSeconds=45&labelSelector=a%3Db&resourceVersion=7");
-        assert_eq!(pods.as_deref(), Some("/api/v1/pods?labelSelector=a%3Db"));
+        assert_eq!(pods, Some(Watch("/api/v1/pods".to_owned(), "a=b".to_owned())));
         assert_eq!(pods, watch("/api/v1/pods?labelSelector=a%3Db&watch=true&resourceVersion=8"));
         assert_ne!(pods, watch("/api/v1/pods?watch=true&labelSelector=c"));
         assert_eq!(watch("/api/v1/pods?labelSelector=a%3Db"), None);
@@ -158,16 +183,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_watch_counts() {
+        let [a, b] = ["a", "b"].map(|path| Watch(path.to_owned(), String::new()));
         let pulse = Pulse::default();
         advance(Duration::from_secs(9)).await;
         assert_eq!(pulse.age(), Duration::from_secs(9), "of the process");
-        pulse.asked("a".to_owned());
-        pulse.answered("b".to_owned());
+        pulse.asked(a.clone());
+        pulse.answered(b.clone());
         advance(Duration::from_secs(5)).await;
-        pulse.answered("b".to_owned());
+        pulse.answered(b);
         assert_eq!(pulse.age(), Duration::from_secs(5), "a was never answered");
-        pulse.answered("a".to_owned());
-        pulse.asked("a".to_owned());
+        pulse.answered(a.clone());
+        pulse.asked(a);
         assert_eq!(pulse.age(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_ended_does_not_age() {
+        let pulse = Pulse::default();
+        let ending = pulse.ending("/api/v1/pods", "a=b");
+        for uri in ["/api/v1/pods?watch=true&labelSelector=a%3Db", "/api/v1/pods?watch=true"] {
+            pulse.answered(cluster_watch(&Uri::from_static(uri)).unwrap());
+            advance(Duration::from_secs(2)).await;
+        }
+        assert_eq!(pulse.age(), Duration::from_secs(4));
+        drop(ending);
+        assert_eq!(pulse.age(), Duration::from_secs(2), "the other goes on");
     }
 }
