@@ -1,7 +1,10 @@
 //! Replicas that keep certificates together, over virtual time: whatever happens, no API server that could call meets a
 //! leaf it does not trust.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use prometheus::Registry;
 use proptest::{collection::vec, prelude::*};
@@ -32,6 +35,8 @@ struct State {
     replaced: Vec<(i64, usize, String)>,
     version: u64,
     failures: usize,
+    /// Calls that are never answered.
+    unanswered: usize,
     /// The Secret cannot be written.
     is_read_only: bool,
     /// Who must not be ready while bundles are still to be written.
@@ -55,6 +60,7 @@ impl World {
             replaced: Vec::new(),
             version: 0,
             failures: 0,
+            unanswered: 0,
             is_read_only: false,
             waiting: None,
             was_early: false,
@@ -104,6 +110,14 @@ impl World {
         state.configurations.iter().flat_map(|configuration| configuration.bundles.clone()).chain(recent).collect()
     }
 
+    /// Whether a call stays without an answer.
+    fn is_lost(&self) -> bool {
+        let mut state = self.state();
+        let is_lost = state.unanswered > 0;
+        state.unanswered = state.unanswered.saturating_sub(1);
+        is_lost
+    }
+
     async fn call(&self) -> Result<MutexGuard<'_, State>, ClusterError> {
         let yields = {
             let mut state = self.state();
@@ -113,6 +127,9 @@ impl World {
         };
         for _ in 0..yields {
             tokio::task::yield_now().await;
+        }
+        if self.is_lost() {
+            return std::future::pending().await;
         }
         let mut state = self.state();
         if state.failures > 0 {
@@ -218,7 +235,7 @@ impl Replica {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().expect("a verifier");
         let now_s = self.world.state().now_s;
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_s as u64));
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s as u64));
         let name = ServerName::try_from(DNS_NAME).expect("a DNS name");
         verifier.verify_server_cert(&self.leaf(), &[], &name, &[], now).map(|_| ())
     }
@@ -259,6 +276,15 @@ async fn who_may_not_rotate_still_signs_with_the_ca_there_is() {
     let mut restarted = world.replica();
     restarted.keeper.look().await.expect_err("the next CA cannot be stored");
     restarted.is_trusted_by(&world.bundles()[0]).expect("the CA is valid for two months more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_never_answered_is_given_up_and_made_again() {
+    let world = World::new();
+    world.state().unanswered = 2;
+    let Replica { keeper, slot, .. } = world.replica();
+    keeper.run(tokio::time::sleep(Duration::from_secs(30))).await;
+    assert!(slot.is_ready());
 }
 
 #[tokio::test]
@@ -400,7 +426,8 @@ async fn a_secret_that_cannot_be_read_is_replaced() {
 
 /// Runs what does not wait for anything else, from within a test that runs already.
 fn futures_of<T: Send>(future: impl Future<Output = T> + Send) -> T {
-    let run = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future);
+    let run =
+        || tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future);
     std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
 }
 
@@ -506,7 +533,7 @@ proptest! {
 
     #[test]
     fn no_api_server_meets_a_leaf_it_does_not_trust(events in events(), schedule: u64) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(play(events, schedule))?;
     }
 }

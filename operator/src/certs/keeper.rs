@@ -7,6 +7,7 @@ use std::{
 };
 
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::{
     authority::{Ca, CaError, Leaf, Timing},
@@ -21,6 +22,8 @@ use super::{
 const CALM: Duration = Duration::from_secs(30);
 /// After another replica was faster.
 const SOON: Duration = Duration::from_millis(200);
+/// For one call: a connection that died silently must not stop what keeps the webhook trusted.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Beyond it, people are told that a clock is wrong.
 const SKEW_WORTH_TELLING_S: i64 = 30;
 
@@ -113,9 +116,9 @@ impl<C: Cluster> Keeper<C> {
     /// # Errors
     /// A call that failed; what was done until then stands.
     pub async fn look(&mut self) -> Result<Report, CertsError> {
-        let configurations = self.cluster.configurations().await.map_err(failed("webhook configurations"))?;
+        let configurations = in_time(self.cluster.configurations()).await.map_err(failed("webhook configurations"))?;
         let now_s = self.now_s().await;
-        let stored = self.cluster.load().await.map_err(failed("the CA's Secret"))?;
+        let stored = in_time(self.cluster.load()).await.map_err(failed("the CA's Secret"))?;
         let (set, version) = self.read(stored);
         let trusted_for_s = self.trusted_for_s(set.as_ref().ok(), &configurations, now_s);
         let step = match &set {
@@ -160,7 +163,8 @@ impl<C: Cluster> Keeper<C> {
     /// The API server's clock judges certificates, so it is the one to go by.
     async fn now_s(&self) -> i64 {
         let own_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let Some(now_s) = self.cluster.now_s().await else { return own_s };
+        let now_s = timeout(CALL_TIMEOUT, self.cluster.now_s()).await.ok().flatten();
+        let Some(now_s) = now_s else { return own_s };
         let skew_s = own_s - now_s;
         let is_news = self.metrics.clock_skew_s.get().abs() <= SKEW_WORTH_TELLING_S;
         self.metrics.clock_skew_s.set(skew_s);
@@ -221,8 +225,8 @@ impl<C: Cluster> Keeper<C> {
         };
         let stored = set.to_stored(version.unwrap_or_default());
         let written = match version {
-            Some(_) => self.cluster.replace(&stored).await,
-            None => self.cluster.create(&stored).await,
+            Some(_) => in_time(self.cluster.replace(&stored)).await,
+            None => in_time(self.cluster.create(&stored)).await,
         };
         match written {
             Ok(()) => {
@@ -255,7 +259,7 @@ impl<C: Cluster> Keeper<C> {
             if configuration.bundles.iter().all(|known| known == bundle) {
                 continue;
             }
-            match self.cluster.publish(configuration, bundle).await {
+            match in_time(self.cluster.publish(configuration, bundle)).await {
                 Ok(()) => tracing::info!(configuration = configuration.name, "CA bundle written"),
                 Err(ClusterError::Conflict) => conflict = true,
                 Err(error) => return Err(failed("writing a CA bundle")(error)),
@@ -287,6 +291,10 @@ impl<C: Cluster> Keeper<C> {
         self.leaf = Some(leaf);
         Ok(())
     }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, ClusterError>>) -> Result<T, ClusterError> {
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|elapsed| Err(ClusterError::Failed(elapsed.into())))
 }
 
 fn failed(what: &'static str) -> impl Fn(ClusterError) -> CertsError {
