@@ -116,11 +116,8 @@ impl Policy {
         self.in_force.iter().flat_map(|in_force| &in_force.clamps).map(|clamp| clamp.by.clone()).collect()
     }
 
-    /// True if that changed the config.
+    /// True if that changed the config. A pause is the policy's own, so the cluster's bounds hold through it.
     pub(super) fn rebind(&mut self, bounds: &[ClusterSessionPolicy]) -> bool {
-        if self.is_paused() {
-            return false;
-        }
         let Some(in_force) = &mut self.in_force else { return false };
         let (config, clamps) = bound(&in_force.compiled, bounds);
         let changed = *in_force.config != config || in_force.clamps != clamps;

@@ -257,6 +257,22 @@ fn a_paused_policy_stays_as_it_was_for_old_and_new_pods() {
 }
 
 #[test]
+fn the_bounds_of_the_cluster_hold_for_a_paused_policy() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "carrier", "pbx"));
+    world.settle();
+    world.policy(paused(with_interval(policy("voice", "carrier", "pbx"), 900)));
+    world.cluster(cluster_policy("floor", 300));
+    world.settle();
+    let config = world.config_of("voice", "pbx-1").unwrap();
+    assert_eq!((config.generation, config.timers.min_se), (1, secs(300)));
+    assert_eq!(world.status("voice", "carrier").clamped.len(), 1);
+    world.policy(policy("voice", "carrier", "pbx"));
+    world.settle();
+    assert_eq!(world.config_of("voice", "pbx-1").unwrap().timers.min_se, secs(300));
+}
+
+#[test]
 fn nothing_is_written_to_a_paused_namespace() {
     let mut world = World::voice();
     world.policy(policy("voice", "carrier", "pbx"));
