@@ -19,7 +19,7 @@ use crate::{
 ///
 /// In a file and in Kubernetes it is the `spec` of an object of kind `SidecarConfig`, for which operators have the type
 /// [`SidecarConfigObject`]. Its short name is not sc: that is a StorageClass.
-#[derive(Clone, Debug, PartialEq, Eq, CustomResource, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, CustomResource, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sipwarden.dev",
     version = "v1alpha1",
@@ -75,7 +75,7 @@ pub struct SidecarConfig {
 }
 
 /// A rule with the timers it inherits filled in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CompiledRule {
     /// The rule's name, unique in the config and fit to be a label value.
@@ -91,7 +91,7 @@ pub struct CompiledRule {
 }
 
 /// Conditions that must all hold; an empty list or no direction is no condition.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CompiledMatch {
     /// Which way the call goes.

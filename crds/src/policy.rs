@@ -76,7 +76,7 @@ pub struct SessionPolicySpec {
 }
 
 /// Whether the policy acts or only tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// The policy acts.
     #[default]
@@ -86,7 +86,7 @@ pub enum Mode {
 }
 
 /// What is shown of who calls whom, in logs and traces and by the sidecar's admin port. Metrics never name anybody.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Privacy {
     /// The users of SIP URIs, which are phone numbers more often than not. Redact writes sip:***@host in log lines, in
@@ -96,7 +96,7 @@ pub struct Privacy {
 }
 
 /// Whether the users of SIP URIs are seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SipUsers {
     /// Only their hosts are.
     #[default]
@@ -166,7 +166,7 @@ pub struct RuleMatch {
 }
 
 /// Which way a call goes, seen from the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Direction {
     /// The application is called.
     Inbound,

@@ -21,7 +21,7 @@ use crate::{duration::Duration, is_default};
 pub const LEAST_MIN_SE: Duration = Duration::constant(90);
 
 /// How sessions are timed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
@@ -180,7 +180,7 @@ pub struct TimerOverrides {
 }
 
 /// What happens to a request whose session interval is below the minimum (RFC 4028 §8.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum BelowMinSe {
     /// 422 with Min-SE, where the caller supports timers.
     #[default]
@@ -190,7 +190,7 @@ pub enum BelowMinSe {
 }
 
 /// Which side is to refresh a session when the request leaves it open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Refresher {
     /// The called side chooses; nothing is added.
     #[default]
@@ -206,7 +206,7 @@ pub enum Refresher {
 }
 
 /// What happens to a request whose Session-Expires or Min-SE cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Malformed {
     /// It passes untouched.
     #[default]

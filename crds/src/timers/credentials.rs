@@ -12,7 +12,7 @@ pub(crate) const MAX_PATH: usize = 1024;
 pub(crate) const MAX_OBJECT_NAME: usize = 253;
 
 /// Where the user name and password stand; exactly one place is named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Credentials {
     /// In a Secret of this name.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::duration::{Duration, FromText, ParseDurationError};
 
 /// What happens when nobody refreshes a session in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expiry {
     /// Bye ends the call on both sides; Report only counts and logs it.
@@ -36,7 +36,7 @@ pub struct ExpiryOverrides {
 }
 
 /// What is done to a session that expired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExpiryAction {
     /// BYE to both legs.
     #[default]
@@ -46,7 +46,7 @@ pub enum ExpiryAction {
 }
 
 /// How long before the end of the interval a session without refresh is given up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Margin {
     /// The lesser of 32 seconds and a third of the session interval (RFC 4028 §10).
     #[default]

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// How a refresh is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RefreshMethod {
     /// UPDATE where the peer allows it, else re-INVITE.
     #[default]
@@ -18,7 +18,7 @@ pub enum RefreshMethod {
 }
 
 /// Whether the sidecar is the RFC 4028 half of the application.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ActForApp {
     /// For an application that does not say `Supported: timer`.
     #[default]
@@ -30,7 +30,7 @@ pub enum ActForApp {
 }
 
 /// What happens where neither side knows timers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WithoutPeerSupport {
     /// The remote side is refreshed all the same.
     #[default]
@@ -40,7 +40,7 @@ pub enum WithoutPeerSupport {
 }
 
 /// How the application is asked whether it still has a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AppProbe {
     /// OPTIONS inside the dialog.
     #[default]
@@ -50,7 +50,7 @@ pub enum AppProbe {
 }
 
 /// By how much of the time to a refresh it may come earlier, in percent, at most [`Self::MAX_PERCENT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Jitter(u8);
 
 impl Jitter {

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 
 use serde::Deserialize;
-use sipwarden_crds::SidecarConfig;
+use sipwarden_crds::{API_VERSION, SidecarConfig};
 
 use crate::inject::{NamespaceFacts, names};
 
@@ -100,24 +100,18 @@ pub struct PodFacts {
     pub terminating: bool,
 }
 
-/// Stands for the identity of a config: its policy, generation and hash. Not to be stored: another build may compute
-/// another one.
+/// Stands for a config, with all that a sidecar obeys: a hash that is merely written in it proves nothing of the rest.
+/// Not to be stored: another build may compute another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
-/// What of an annotation tells which config it is.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// A config as an annotation holds it, taken literally: what stands there is compared, and not judged.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Annotation {
-    spec: AnnotationSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AnnotationSpec {
-    policy: String,
-    generation: i64,
-    hash: String,
+    api_version: String,
+    kind: String,
+    spec: SidecarConfig,
 }
 
 impl Key {
@@ -199,18 +193,20 @@ impl WorkloadRef {
 impl Fingerprint {
     /// Of the config in the text of an annotation. What is none has that of no config.
     pub fn of_annotation(text: &str) -> Self {
-        let Annotation { spec } = serde_json::from_str(text).unwrap_or_default();
-        Self::of(&spec.policy, spec.generation, &spec.hash)
+        let annotation = serde_json::from_str(text).ok().filter(|annotation: &Annotation| {
+            (annotation.api_version.as_str(), annotation.kind.as_str()) == (API_VERSION, "SidecarConfig")
+        });
+        Self::of(annotation.as_ref().map(|annotation| &annotation.spec))
     }
 
     /// Of this config, whichever SidecarConfig it is in: of a workload or of a policy.
     pub fn of_config(config: &SidecarConfig) -> Self {
-        Self::of(&config.policy, config.generation, &config.hash)
+        Self::of(Some(config))
     }
 
-    fn of(policy: &str, generation: i64, hash: &str) -> Self {
+    fn of(config: Option<&SidecarConfig>) -> Self {
         let mut hasher = DefaultHasher::new();
-        (policy, generation, hash).hash(&mut hasher);
+        config.hash(&mut hasher);
         Self(hasher.finish())
     }
 }

@@ -449,6 +449,32 @@ fn a_written_annotation_is_not_written_again_before_the_watch_tells() {
 }
 
 #[test]
+fn a_config_that_somebody_changed_is_written_again_even_with_its_hash() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "carrier", "pbx"));
+    world.settle();
+    let key = Key::new("voice", "pbx-1");
+    let good = world.annotations[&key].clone();
+    let changes = [
+        (r#""mode":"Enforce""#, r#""mode":"Observe""#),
+        (r#""timers":{}"#, r#""timers":{"sessionExpires":"2h"}"#),
+        (r#""rules":[]"#, r#""rules":[],"newer":1"#),
+        ("SidecarConfig", "SessionPolicy"),
+    ];
+    for (from, to) in changes {
+        assert!(good.contains(from), "{good}");
+        world.annotations.insert(key.clone(), good.replace(from, to));
+        world.pod("voice", "pbx-1", pod("pbx-1", "pbx", "pbx"));
+        assert_eq!(world.condition("voice", "carrier", "Programmed"), "False PartiallyProgrammed", "{to}");
+        world.settle();
+        assert_eq!(world.annotations[&key], good, "{to}");
+    }
+    world.annotations.insert(key.clone(), good.replace("deployment-pbx", "other"));
+    world.pod("voice", "pbx-1", pod("pbx-1", "pbx", "pbx"));
+    assert_eq!(world.index.pod_patch(&key), None, "nobody obeys the name of the object");
+}
+
+#[test]
 fn what_is_no_config_has_the_fingerprint_of_none() {
     let good = sipwarden_crds::to_annotation("pod-x", &sipwarden_crds::compile(&policy("n", "p", "")).unwrap());
     assert_eq!(Fingerprint::of_annotation("{"), Fingerprint::of_annotation("[1]"));
