@@ -9,6 +9,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::cli::LogFormat;
 
+/// What is logged unless told otherwise.
+pub const DEFAULT_FILTER: &str = "info";
+
 /// Changes the filter. Cheap to clone.
 #[derive(Clone)]
 pub struct LogFilter {
@@ -27,13 +30,21 @@ pub enum LogFilterError {
 }
 
 impl LogFilter {
-    /// Starts logging.
+    /// Starts logging. Where the filter cannot be read it is [`DEFAULT_FILTER`], and the log says so: a call is worth more
+    /// than its log, and in a pod the application waits for the sidecar to start.
     ///
     /// # Errors
-    /// The filter cannot be read, or something logs already.
+    /// Something logs already.
     pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<LogFilter> {
-        let (filter, handle) = reload::Layer::new(EnvFilter::try_new(filter)?);
+        let (filter, unreadable) = match EnvFilter::try_new(filter) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+        };
+        let (filter, handle) = reload::Layer::new(filter);
         start(format, filter)?;
+        if let Some(error) = unreadable {
+            tracing::warn!(%error, "the log filter cannot be read; it is {DEFAULT_FILTER}");
+        }
         Ok(LogFilter { handle: Some(handle) })
     }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sipwarden_sidecar::cli::{Cli, Command, RunArgs};
-use sipwarden_sidecar::logs::LogFilter;
+use sipwarden_sidecar::logs::{DEFAULT_FILTER, LogFilter};
 use sipwarden_sidecar::{answer, app, call, check, demo};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> anyhow::Result<()> {
     let args = args.merged()?;
-    let log_filter = LogFilter::start(args.log_format.unwrap_or_default(), args.log.as_deref().unwrap_or("info"))?;
+    let log_filter = args.log.as_deref().unwrap_or(DEFAULT_FILTER);
+    let log_filter = LogFilter::start(args.log_format.unwrap_or_default(), log_filter)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let bound = app::build(args.settings()?, log_filter)?;

@@ -100,6 +100,14 @@ async fn sigterm_and_sigint_end_it_with_exit_code_0() {
     }
 }
 
+#[tokio::test]
+async fn a_log_filter_that_cannot_be_read_keeps_no_pod_from_starting() {
+    let running = Running::start(&["--log", "sipwarden=nonsense"]).await;
+    running.signal(Signal::SIGTERM);
+    let log = running.ends_well().await;
+    assert!(log.contains("the log filter cannot be read; it is info") && log.contains("no --policy"), "{log}");
+}
+
 /// Killed as a node kills it, and started again before its config is there.
 #[tokio::test]
 async fn a_restart_without_its_config_obeys_the_last_good_one() {

@@ -150,7 +150,7 @@ fn is_log_filter(text: &str) -> bool {
 fn is_next_hop(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("udp:").or_else(|| text.strip_prefix("tcp:")) else { return false };
     let (host_is_legal, after_host) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, after)) => (address.parse::<Ipv6Addr>().is_ok(), after),
+        Some((address, after)) => (is_ipv6(address), after),
         None => {
             let host_end = rest.find(':').unwrap_or(rest.len());
             let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
@@ -158,6 +158,11 @@ fn is_next_hop(text: &str) -> bool {
         }
     };
     host_is_legal && (after_host.is_empty() || after_host.strip_prefix(':').is_some_and(is_port))
+}
+
+/// Not of an IPv4 address, for which CEL's `ip` has no second form.
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok_and(|address| address.to_ipv4_mapped().is_none())
 }
 
 fn is_port(text: &str) -> bool {
@@ -203,6 +208,8 @@ mod tests {
             "udp:a:65536",
             "udp:$(X)",
             "udp:[::g]:1",
+            "udp:[192.0.2.1]:5060",
+            "udp:[::ffff:192.0.2.1]:5060",
             "udp:2001:db8::1",
         ] {
             assert!(!is_next_hop(text), "{text}");

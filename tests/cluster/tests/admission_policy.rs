@@ -279,7 +279,7 @@ fn both_injectors_obey_and_refuse_the_same_annotations() {
     let values: &[(&str, &[&str])] = &[
         (names::APP_ADDRESS, &["Loopback", "PodIP", "podip", ""]),
         (names::IMAGE, &["registry.example:5000/a/b@sha256:00", "", "two words", "-a", "a$b", &long]),
-        (names::LOG, &["debug", "info,sipwarden[span{field=\"x\"}]=trace", "", "$(POD_IP)", "a'b", &long]),
+        (names::LOG, &["debug", "sipwarden=nonsense", "info,sipwarden[span{field=\"x\"}]=trace", "", "$(POD_IP)", "a'b", &long]),
         (
             names::NEXT_HOP,
             &[
@@ -288,6 +288,8 @@ fn both_injectors_obey_and_refuse_the_same_annotations() {
                 "udp:[2001:db8::1]:5060",
                 "udp:[2001:db8::1]",
                 "udp:[2001:db8::g]",
+                "udp:[192.0.2.1]:5060",
+                "udp:[::ffff:192.0.2.1]:5060",
                 "udp:[::1]x",
                 "udp:a:65535",
                 "udp:a:65536",
