@@ -279,7 +279,10 @@ fn both_injectors_obey_and_refuse_the_same_annotations() {
     let values: &[(&str, &[&str])] = &[
         (names::APP_ADDRESS, &["Loopback", "PodIP", "podip", ""]),
         (names::IMAGE, &["registry.example:5000/a/b@sha256:00", "", "two words", "-a", "a$b", &long]),
-        (names::LOG, &["debug", "sipwarden=nonsense", "info,sipwarden[span{field=\"x\"}]=trace", "", "$(POD_IP)", "a'b", &long]),
+        (
+            names::LOG,
+            &["debug", "sipwarden=nonsense", "info,sipwarden[span{field=\"x\"}]=trace", "", "$(POD_IP)", "a'b", &long],
+        ),
         (
             names::NEXT_HOP,
             &[
@@ -388,7 +391,10 @@ fn the_policy_takes_the_config_from_the_workloads_sidecar_config() {
         }
         pod
     };
+    let mut of_copy = owned("of-copy", "StatefulSet", "asterisk", None);
+    of_copy["metadata"]["annotations"] = json!({ names::CONFIG: "copied" });
     let pods = vec![
+        of_copy,
         owned("of-deployment", "ReplicaSet", "asterisk-5d8f", Some("5d8f")),
         owned("of-other-deployment", "ReplicaSet", "kamailio-5d8f", Some("5d8f")),
         owned("of-statefulset", "StatefulSet", "asterisk", None),
@@ -400,6 +406,7 @@ fn the_policy_takes_the_config_from_the_workloads_sidecar_config() {
     let expected = BTreeMap::from([
         ("of-deployment".to_owned(), of("deployment-asterisk")),
         ("of-statefulset".to_owned(), of("statefulset-asterisk")),
+        ("of-copy".to_owned(), of("statefulset-asterisk")),
         ("of-replicaset".to_owned(), of("replicaset-lonely")),
         ("bare".to_owned(), of("pod-bare")),
     ]);
@@ -409,7 +416,15 @@ fn the_policy_takes_the_config_from_the_workloads_sidecar_config() {
         pod["metadata"]["annotations"].get(names::CONFIG).map(|_| ())
     };
     eventually("the SidecarConfigs", Duration::from_secs(30), known).unwrap();
-    assert_eq!(compare(WITH_DEFAULTS, &defaults(), &expected, pods), 6);
+    assert_eq!(compare(WITH_DEFAULTS, &defaults(), &expected, pods), 7);
+}
+
+#[test]
+fn both_injectors_empty_a_config_that_was_copied_where_no_policy_is() {
+    let mut pod = annotated(json!({ names::CONFIG: "copied" }));
+    pod["metadata"]["name"] = json!("copy");
+    let config = BTreeMap::from([("copy".to_owned(), String::new())]);
+    assert_eq!(compare(WITH_DEFAULTS, &defaults(), &config, vec![pod]), 1);
 }
 
 #[test]
