@@ -41,6 +41,8 @@ use crate::{
 
 /// For what is still being served at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
+/// The same where the lease was lost: what is under way is answered, and then the process is to be back soon.
+const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process that has its sockets.
 pub struct Bound {
@@ -88,18 +90,13 @@ impl Bound {
         let writer = process.writer();
         let (end, mut serving) = process.serve(self.http, self.webhook, &writer)?;
         let mut watching = process.watcher().start();
-        tokio::select! {
-            led = process.lead(&writer, &mut stop) => led?,
+        let led = tokio::select! {
+            led = process.lead(&writer, &mut stop) => led,
             Some(_) = watching.join_next() => bail!("a watch ended, which it never should"),
             Some(_) = serving.join_next() => bail!("a server ended, which it never should"),
-        }
+        };
         process.ending.store(true, Ordering::Relaxed);
-        // Until everyone knows that this replica is not ready, admission reviews still come.
-        sleep(Duration::from_secs(u64::from(*shutdown_delay_s))).await;
-        drop(end);
-        let drained = timeout(DRAIN_TIMEOUT, async { while serving.join_next().await.is_some() {} }).await;
-        tracing::info!(in_time = drained.is_ok(), "ended");
-        Ok(())
+        drain(led, Duration::from_secs(u64::from(*shutdown_delay_s)), end, serving).await
     }
 }
 
@@ -236,8 +233,59 @@ impl Stop {
     }
 }
 
+/// Ends what is served once all under way is answered, or it takes too long. Gives back why the process ends.
+async fn drain(
+    led: anyhow::Result<()>,
+    delay: Duration,
+    end: watch::Sender<()>,
+    mut serving: JoinSet<()>,
+) -> anyhow::Result<()> {
+    let patience = match led {
+        Ok(()) => {
+            // Until everyone knows that this replica is not ready, admission reviews still come.
+            sleep(delay).await;
+            DRAIN_TIMEOUT
+        }
+        Err(_) => LOST_DRAIN_TIMEOUT,
+    };
+    drop(end);
+    let drained = timeout(patience, async { while serving.join_next().await.is_some() {} }).await;
+    tracing::info!(in_time = drained.is_ok(), "ended");
+    led
+}
+
 fn served<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
     if let Err(error) = result {
         tracing::error!(%error, what, "a server failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long the end takes where what is under way takes so long.
+    async fn end_after(led: anyhow::Result<()>, under_way: Duration) -> (anyhow::Result<()>, Duration) {
+        let (end, mut ending) = watch::channel(());
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            ending.changed().await.expect_err("the sender is dropped");
+            sleep(under_way).await;
+        });
+        let start = Instant::now();
+        (drain(led, Duration::from_secs(5), end, serving).await, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_answered_after_a_lost_lease_too() {
+        let [quick, slow] = [Duration::from_secs(1), Duration::from_secs(60)];
+        let (ended, took) = end_after(Ok(()), quick).await;
+        assert!(ended.is_ok() && took == Duration::from_secs(5) + quick, "{took:?}");
+        let lost = || Err(anyhow::anyhow!("the lease is lost"));
+        let (ended, took) = end_after(lost(), quick).await;
+        assert!(ended.is_err() && took == quick, "{took:?}");
+        assert_eq!(end_after(lost(), slow).await.1, LOST_DRAIN_TIMEOUT);
     }
 }
