@@ -386,6 +386,53 @@ async fn a_stranger_that_says_nothing_is_in_nobodys_way() {
     drop(silent);
 }
 
+/// Sends the head of a review of so many bytes, for the body of which the server asks when it reads it.
+async fn announce(running: &Running, bytes: usize) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut stream = running.connect(&running.memory.bundle()).await.expect("trusted");
+    let head = format!("POST /inject HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nExpect: 100-continue\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream
+}
+
+async fn is_read(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) {
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 100");
+}
+
+#[tokio::test]
+async fn of_large_reviews_only_so_many_are_read_at_a_time_and_small_ones_pass_them() {
+    let running = Running::start(Facts { known: enabled(), ..Facts::default() }).await;
+    let mut large = Vec::new();
+    for _ in 0..32 {
+        let mut stream = announce(&running, 8 << 20).await;
+        is_read(&mut stream).await;
+        large.push(stream);
+    }
+    let mut next = announce(&running, 8 << 20).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), is_read(&mut next)).await;
+    assert!(early.is_err(), "the memory is used up");
+    assert!(running.inject(pod()).await.get("patch").is_some());
+    large.pop();
+    tokio::time::timeout(Duration::from_secs(5), is_read(&mut next)).await.expect("it is its turn");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_who_has_asked_something() {
+    let running = Running::start(Facts::default()).await;
+    let mut silent = running.connect(&running.memory.bundle()).await.expect("trusted");
+    let mut asking = running.connect(&running.memory.bundle()).await.expect("trusted");
+    asking.write_all(b"POST /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    let mut answer = [0; 512];
+    assert_ne!(asking.read(&mut answer).await.unwrap(), 0);
+    // As an API server may keep it.
+    tokio::time::pause();
+    let idle = tokio::time::timeout(Duration::from_secs(90), asking.read(&mut answer)).await;
+    assert!(idle.is_err(), "{idle:?}");
+    let closed = tokio::time::timeout(Duration::from_secs(1), silent.read(&mut answer)).await.expect("closed by now");
+    assert!(!closed.is_ok_and(|bytes| bytes > 0));
+}
+
 async fn futures<T, F: Future<Output = std::io::Result<T>>>(count: usize, make: impl Fn() -> F) -> Vec<T> {
     let mut all = Vec::new();
     for _ in 0..count {

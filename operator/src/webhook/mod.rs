@@ -16,7 +16,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, HttpBody, to_bytes},
     extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse, Json, Response},
@@ -28,6 +28,7 @@ use kube::core::{
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use self::metrics::{Endpoint, Outcome};
@@ -42,7 +43,11 @@ use crate::{
 
 /// More than two of the largest objects that an API server stores.
 const MAX_REVIEW_BYTES: usize = 8 << 20;
-/// For a review to arrive whole. The API server waits 10 s for an answer unless told otherwise.
+/// Most reviews are of less, and read at once.
+const LARGE_REVIEW_BYTES: u64 = 64 << 10;
+/// Larger ones that are read at a time: whoever sends them, they do not use up the memory.
+const MAX_LARGE_READS: usize = 32;
+/// For a review to arrive whole, its turn included. The API server waits 10 s for an answer unless told otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What admission asks about the cluster.
@@ -82,12 +87,14 @@ pub struct Webhook {
     lookup: Arc<dyn Lookup>,
     audience: Arc<dyn Audience>,
     metrics: Metrics,
+    large_reads: Arc<Semaphore>,
 }
 
 impl Webhook {
     /// Endpoints that inject by these settings.
     pub fn new(settings: Settings, lookup: Arc<dyn Lookup>, audience: Arc<dyn Audience>, metrics: Metrics) -> Self {
-        Self { settings: Arc::new(settings), lookup, audience, metrics }
+        let large_reads = Arc::new(Semaphore::new(MAX_LARGE_READS));
+        Self { settings: Arc::new(settings), lookup, audience, metrics, large_reads }
     }
 
     /// Its routes, without TLS.
@@ -120,7 +127,7 @@ async fn review<T: Resource + DeserializeOwned>(
     let timer = webhook.metrics.start(endpoint);
     let span = span(endpoint, &request);
     let answering = async {
-        let (response, outcome) = match read_review(request).await {
+        let (response, outcome) = match webhook.read_review(request).await {
             Ok(review) => {
                 let (response, outcome) = answer(&review).await;
                 told(&review, outcome);
@@ -157,13 +164,25 @@ fn told<T: Resource>(review: &AdmissionRequest<T>, outcome: Outcome) {
 
 type Fault = (StatusCode, &'static str);
 
-/// What cannot be read is an error of HTTP: the API server then goes by the failurePolicy.
-async fn read_review<T: Resource + DeserializeOwned>(request: Request<Body>) -> Result<AdmissionRequest<T>, Fault> {
-    let body = tokio::time::timeout(READ_TIMEOUT, to_bytes(request.into_body(), MAX_REVIEW_BYTES)).await;
-    let body: Bytes = body
-        .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"))?
-        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large, or was cut off"))?;
-    let review: AdmissionReview<T> = serde_json::from_slice(&body)
-        .map_err(|_| (StatusCode::BAD_REQUEST, "not an AdmissionReview of this resource"))?;
-    review.try_into().map_err(|_| (StatusCode::BAD_REQUEST, "an AdmissionReview without a request"))
+impl Webhook {
+    /// What cannot be read is an error of HTTP: the API server then goes by the failurePolicy.
+    async fn read_review<T: Resource + DeserializeOwned>(
+        &self,
+        request: Request<Body>,
+    ) -> Result<AdmissionRequest<T>, Fault> {
+        let body = request.into_body();
+        let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= LARGE_REVIEW_BYTES);
+        let reading = async {
+            let turn: Option<SemaphorePermit> = if is_small { None } else { self.large_reads.acquire().await.ok() };
+            (to_bytes(body, MAX_REVIEW_BYTES).await, turn)
+        };
+        // The turn ends with the body.
+        let (body, _turn) = tokio::time::timeout(READ_TIMEOUT, reading)
+            .await
+            .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"))?;
+        let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large, or was cut off"))?;
+        let review: AdmissionReview<T> = serde_json::from_slice(&body)
+            .map_err(|_| (StatusCode::BAD_REQUEST, "not an AdmissionReview of this resource"))?;
+        review.try_into().map_err(|_| (StatusCode::BAD_REQUEST, "an AdmissionReview without a request"))
+    }
 }

@@ -3,10 +3,18 @@
 //! It speaks HTTP/1.1 only: over HTTP/2 an API server keeps to one connection and so to one replica, and a replica that
 //! dies takes all requests under way with it.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -15,7 +23,7 @@ use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -26,8 +34,12 @@ use super::Metrics;
 /// An API server keeps 25 idle ones at most, and has as many as it has pods to admit at once.
 const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the head of the first request. A client that opens a connection has something to ask.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also how long an idle connection is kept; longer than the 90 s after which the API server drops it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Of what has arrived and is not read yet, a request's head among it.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For requests under way at the end.
@@ -114,13 +126,25 @@ impl Connection {
             }
         };
         self.metrics.connections.inc();
+        let (first_request, app) = (Notify::new(), TowerToHyperService::new(self.app));
+        let service = service_fn(|request| {
+            first_request.notify_one();
+            app.call(request)
+        });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.app));
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let silent = async {
+            if timeout(FIRST_REQUEST_TIMEOUT, first_request.notified()).await.is_ok() {
+                pending::<()>().await;
+            }
+        };
         tokio::pin!(serving);
         let served = tokio::select! {
             served = &mut serving => served,
+            () = silent => Ok(()),
             _ = ending.changed() => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
