@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 
 use super::{Faults, tree::join};
 
-/// Adds a fault for every unknown or missing field, every word that is none of a choice, and every value that is not
-/// made of fields or a list where the schema says so. Other scalars are left to the types.
+/// Adds a fault for every unknown or missing field, every word that is none of a choice, every value that is not made of
+/// fields or a list where the schema says so, and all that is more or longer than it allows. The rest of scalars is left
+/// to the types.
 pub(super) fn check(value: &Value, schema: &Value, path: &str, faults: &mut Faults) {
     if let Some(choice) = schema["enum"].as_array() {
         if !choice.contains(value) {
@@ -19,16 +20,31 @@ pub(super) fn check(value: &Value, schema: &Value, path: &str, faults: &mut Faul
         (Some("object"), Value::Object(fields)) => check_fields(fields, schema, path, faults),
         (Some("object"), _) => faults.add(path, "expected fields, each with a name and a value"),
         (Some("array"), Value::Array(items)) => {
+            check_count(items.len(), &schema["maxItems"], "entries", path, faults);
             for (i, item) in items.iter().enumerate() {
                 check(item, &schema["items"], &format!("{path}[{i}]"), faults);
             }
         }
         (Some("array"), _) => faults.add(path, "expected a list"),
+        (Some("string"), Value::String(text)) => {
+            check_count(text.chars().count(), &schema["maxLength"], "characters", path, faults);
+        }
         _ => {}
     }
 }
 
+/// As the API server counts.
+fn check_count(count: usize, most: &Value, what: &str, path: &str, faults: &mut Faults) {
+    if let Some(most) = most.as_u64().filter(|most| count as u64 > *most) {
+        faults.add(path, format!("{count} {what}, of at most {most}"));
+    }
+}
+
 fn check_fields(fields: &Map<String, Value>, schema: &Value, path: &str, faults: &mut Faults) {
+    check_count(fields.len(), &schema["maxProperties"], "entries", path, faults);
+    if let Some(schema) = schema.get("additionalProperties") {
+        fields.iter().for_each(|(name, value)| check(value, schema, &join(path, name), faults));
+    }
     let Some(properties) = schema["properties"].as_object() else { return };
     for (name, value) in fields {
         let path = join(path, name);

@@ -65,6 +65,39 @@ status: {pods: 1}
 }
 
 #[test]
+fn what_is_more_or_longer_than_the_api_server_stores_is_a_fault() {
+    let labels: String = (0..33).map(|label| format!("      l{label}: a\n")).collect();
+    let long = "x".repeat(64);
+    let text = format!(
+        "\
+apiVersion: sipwarden.dev/v1alpha1
+kind: SessionPolicy
+metadata: {{name: p}}
+spec:
+  podSelector:
+    matchLabels:
+{labels}---
+apiVersion: sipwarden.dev/v1alpha1
+kind: SessionPolicy
+metadata: {{name: p}}
+spec:
+  podSelector:
+    matchLabels: {{app: {long}}}
+    matchExpressions: [{}]
+",
+        "{key: app, operator: Exists}, ".repeat(33)
+    );
+    assert_eq!(
+        told(&lint(&text)),
+        [
+            "line 6, spec.podSelector.matchLabels: 33 entries, of at most 32",
+            "line 46, spec.podSelector.matchLabels.app: 64 characters, of at most 63",
+            "line 47, spec.podSelector.matchExpressions: 33 entries, of at most 32",
+        ]
+    );
+}
+
+#[test]
 fn an_object_as_kubectl_prints_it_is_without_fault() {
     let text = "\
 apiVersion: sipwarden.dev/v1alpha1
