@@ -4,10 +4,8 @@
 //! client is hyper's, a connection for each question: a pool would keep one for each pod, to use it twice a minute.
 
 use std::{
-    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,14 +15,10 @@ use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
-    index::{Ack, AckTarget, Key},
+    index::{Ack, Key},
     queue::{Outcome, Task},
     write::{Writer, nudge, work},
 };
@@ -33,9 +27,6 @@ use crate::{
 const WORKERS: usize = 64;
 /// For one question, and so for how long a pod that is gone keeps a worker.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// A sidecar that obeys what it was told before for so long will go on with it until its kubelet is nudged: a change is
-/// shown within half a second, or was missed.
-const MISSED_AFTER: Duration = Duration::from_millis(1200);
 /// The answer is a few hundred bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -48,13 +39,7 @@ pub struct Asker {
     pub port: u16,
     /// Between two questions to a sidecar that is in step.
     pub interval: Duration,
-    /// Who answers, but obeys something else.
-    pub behind: Behind,
 }
-
-/// Pods whose sidecar obeys what it was told before: the hash it should obey, and since when it was seen not to.
-#[derive(Clone, Default)]
-pub struct Behind(Arc<Mutex<HashMap<Key, (String, Instant)>>>);
 
 /// A sidecar did not say what it obeys.
 #[derive(Debug, Error)]
@@ -111,11 +96,12 @@ impl Asker {
         match state.look(|index| index.ack_target(&key)) {
             None => self.gone(&key),
             Some(now) if now.in_step => {
-                self.behind.forget(&key);
+                self.writer.deliveries.end(&key);
                 Outcome::After(self.spread(&key))
             }
             Some(now) => {
-                if self.missed(&key, &now, answer.as_ref()) {
+                let could_obey = matches!(answer, Some(Ack { error: None, .. })) && now.written;
+                if could_obey && self.writer.deliveries.is_overdue(&key) {
                     nudge(&self.writer, &key).await;
                 }
                 Outcome::Retry
@@ -124,15 +110,8 @@ impl Asker {
     }
 
     fn gone(&self, key: &Key) -> Outcome {
-        self.behind.forget(key);
+        self.writer.deliveries.end(key);
         Outcome::Done
-    }
-
-    /// Whether the config was written to the pod, and its kubelet has not shown it to the sidecar. That happens when many
-    /// pods of a node change at once; without a further change it lasts until the kubelet looks by itself, minutes later.
-    fn missed(&self, key: &Key, target: &AckTarget, answer: Option<&Ack>) -> bool {
-        let (Some(hash), Some(Ack { error: None, .. })) = (&target.hash, answer) else { return false };
-        self.behind.age(key, hash) >= MISSED_AFTER && self.writer.state.look(|index| index.pod_patch(key)).is_none()
     }
 
     /// Pods that came up together are not asked together for ever.
@@ -141,27 +120,6 @@ impl Asker {
         key.hash(&mut hasher);
         let permille = u32::try_from(hasher.finish() % 500).expect("below 500");
         self.interval * (750 + permille) / 1000
-    }
-}
-
-impl Behind {
-    /// For how long the sidecar is known not to obey this hash.
-    fn age(&self, key: &Key, hash: &str) -> Duration {
-        let now = Instant::now();
-        let mut known = self.lock();
-        let entry = known.entry(key.clone()).or_insert_with(|| (hash.to_owned(), now));
-        if entry.0 != hash {
-            *entry = (hash.to_owned(), now);
-        }
-        now.duration_since(entry.1)
-    }
-
-    fn forget(&self, key: &Key) {
-        self.lock().remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, (String, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -245,18 +203,6 @@ mod tests {
             let error = ask(answering(answer.clone()).await).await.unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error} for {answer:.40}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_behind_is_so_from_each_change_anew() {
-        let (behind, key) = (Behind::default(), Key::new("voice", "pbx-0"));
-        assert_eq!(behind.age(&key, "first"), Duration::ZERO);
-        tokio::time::advance(MISSED_AFTER).await;
-        assert_eq!(behind.age(&key, "first"), MISSED_AFTER);
-        assert_eq!(behind.age(&key, "second"), Duration::ZERO);
-        tokio::time::advance(MISSED_AFTER).await;
-        behind.forget(&key);
-        assert_eq!(behind.age(&key, "second"), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use crate::state::{State, Watched};
 pub enum Written {
     /// The annotation of a pod.
     Pod,
+    /// An annotation that makes the kubelet look at a pod again.
+    Nudge,
     /// A SidecarConfig.
     Config,
     /// Its status.
@@ -59,13 +61,21 @@ struct Inner {
 }
 
 impl Written {
-    const ALL: [Self; 6] =
-        [Self::Pod, Self::Config, Self::ConfigStatus, Self::PolicyStatus, Self::ClusterStatus, Self::Event];
+    const ALL: [Self; 7] = [
+        Self::Pod,
+        Self::Nudge,
+        Self::Config,
+        Self::ConfigStatus,
+        Self::PolicyStatus,
+        Self::ClusterStatus,
+        Self::Event,
+    ];
 
     /// As in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pod => "pod",
+            Self::Nudge => "pod-nudge",
             Self::Config => "sidecarconfig",
             Self::ConfigStatus => "sidecarconfig-status",
             Self::PolicyStatus => "sessionpolicy-status",

@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.wake.notify_one();
     }
 
-    /// Waits for a key to look at. Nobody else gets it until it is [`done`](Self::done).
+    /// Waits for a key to look at. Nobody else gets it until it is [`done`](Self::done). Who stops waiting takes none.
     pub async fn next(&self) -> Task<K> {
         loop {
             let first_delayed = {

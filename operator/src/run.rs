@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    acks::{Asker, Behind},
+    acks::Asker,
     admission::Desk,
     certs::{self, Keeper, KubernetesCluster, LeafSlot, Names},
     cli::RunArgs,
@@ -36,7 +36,7 @@ use crate::{
     state::State,
     watch::{Pulse, PulseLayer, Watcher},
     webhook::{self, Webhook},
-    write::{Writer, spawn_events},
+    write::{Deliveries, Writer, spawn_events},
 };
 
 /// For what is still being served at the end.
@@ -115,7 +115,13 @@ impl Process {
     fn writer(&self) -> Writer {
         let events = spawn_events(self.client.clone(), self.args.identity.clone(), self.metrics.clone());
         let Self { client, state, metrics, .. } = self;
-        Writer { client: client.clone(), state: state.clone(), metrics: metrics.clone(), events }
+        Writer {
+            client: client.clone(),
+            state: state.clone(),
+            metrics: metrics.clone(),
+            events,
+            deliveries: Deliveries::default(),
+        }
     }
 
     fn watcher(&self) -> Watcher {
@@ -207,7 +213,6 @@ impl Process {
             writer: writer.clone(),
             port: self.args.status_port,
             interval: Duration::from_secs(u64::from(self.args.ack_interval_s)),
-            behind: Behind::default(),
         }
     }
 }

@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, to_annotation};
 
 use super::{
+    AckTarget,
     facts::{
         CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Fingerprint, Labels, Owner, PodFacts, WorkloadRef,
         wants_sidecar,
     },
-    namespace::{Choice, Namespace, Workload},
+    namespace::{Choice, Namespace, Pod, Workload},
 };
 
 /// A pod's annotation has to become this.
@@ -40,13 +41,25 @@ impl Namespace {
     /// None if the annotation is as it should be, or none of our business.
     pub(super) fn pod_patch(&self, name: &str, observe: &Arc<SidecarConfig>) -> Option<PodPatch> {
         let pod = self.pods.get(name).filter(|pod| self.is_active() && !pod.facts.terminating)?;
+        let config = self.config_of_pod(pod, observe)?;
         let PodFacts { uid, workload: WorkloadRef { config_name, .. }, annotation, .. } = &pod.facts;
-        // A pod that never had a config observes by itself; one that had keeps its last good one until it is told.
-        let config =
-            self.config_of(&pod.choice, config_name).or_else(|| annotation.is_some().then(|| observe.clone()))?;
         let fingerprint = Fingerprint::of_config(&config);
         let patch = || PodPatch { uid: uid.clone(), annotation: to_annotation(config_name, &config), fingerprint };
         (*annotation != Some(fingerprint)).then(patch)
+    }
+
+    /// None if there is no sidecar that could answer.
+    pub(super) fn ack_target(&self, name: &str, observe: &Arc<SidecarConfig>) -> Option<AckTarget> {
+        let pod = self.pods.get(name).filter(|_| self.managed)?;
+        let (ip, ack) = (pod.facts.ip?, pod.ack.as_ref());
+        let Some(config) = self.config_of_pod(pod, observe) else {
+            return Some(AckTarget { ip, in_step: ack.is_some(), written: false });
+        };
+        Some(AckTarget {
+            ip,
+            in_step: ack.is_some_and(|ack| ack.hash.as_ref() == Some(&config.hash)),
+            written: pod.facts.annotation == Some(Fingerprint::of_config(&config)),
+        })
     }
 
     /// The annotation for a pod that does not exist yet; empty if no policy is in force for it.
@@ -87,6 +100,12 @@ impl Namespace {
             // Known only by what it was compiled to before.
             None => self.configs.get(config_name).map(|config| Arc::new(config.spec.clone())),
         }
+    }
+
+    /// None for a pod that never had a config and observes by itself; one that had keeps its last good one until it is told.
+    fn config_of_pod(&self, pod: &Pod, observe: &Arc<SidecarConfig>) -> Option<Arc<SidecarConfig>> {
+        let had_one = || pod.facts.annotation.is_some();
+        self.config_of(&pod.choice, &pod.facts.workload.config_name).or_else(|| had_one().then(|| observe.clone()))
     }
 
     fn is_active(&self) -> bool {

@@ -73,10 +73,10 @@ pub struct Ack {
 pub struct AckTarget {
     /// Of the pod.
     pub ip: IpAddr,
-    /// What the sidecar should say; None if no policy is in force for it.
-    pub hash: Option<String>,
-    /// It said so the last time.
+    /// It obeyed what it should the last time it was asked.
     pub in_step: bool,
+    /// What it should obey is in the pod's annotation.
+    pub written: bool,
 }
 
 /// How many objects there are.
@@ -303,12 +303,7 @@ impl Index {
 
     /// Where to ask a pod's sidecar; None if there is none that could answer.
     pub fn ack_target(&self, pod: &Key) -> Option<AckTarget> {
-        let namespace = self.namespaces.get(&pod.namespace).filter(|namespace| namespace.managed)?;
-        let pod = namespace.pods.get(&pod.name)?;
-        let config = namespace.config_of(&pod.choice, &pod.facts.workload.config_name);
-        let hash = config.map(|config| config.hash.clone());
-        let in_step = pod.ack.as_ref().is_some_and(|ack| hash.is_none() || ack.hash == hash);
-        Some(AckTarget { ip: pod.facts.ip?, hash, in_step })
+        self.namespaces.get(&pod.namespace)?.ack_target(&pod.name, &self.observe)
     }
 
     /// Namespaces whose pods are to have sidecars of this revision.

@@ -1,7 +1,5 @@
 //! The annotation of a pod.
 
-use std::time::Duration;
-
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api,
@@ -9,16 +7,13 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{FIELD_MANAGER, Writer};
+use super::{FIELD_MANAGER, Writer, deliveries::SHOWN_WITHIN};
 use crate::{
     index::Key,
     inject::names,
     metrics::Written,
     queue::{Outcome, Task},
 };
-
-/// The kubelet shows a change within 0.2 to 0.4 s.
-const ACK_DELAY: Duration = Duration::from_millis(400);
 
 /// A merge patch: unlike an apply it can never make a pod, and the uid keeps it from the next pod of that name.
 pub(super) async fn write(writer: &Writer, task: Task<Key>) -> Outcome {
@@ -35,7 +30,8 @@ pub(super) async fn write(writer: &Writer, task: Task<Key>) -> Outcome {
     }
     writer.metrics.delivered(since.elapsed());
     writer.state.update(|index| index.annotated(&key, &patch.uid, patch.fingerprint));
-    writer.state.queues.acks.add_after(key, ACK_DELAY);
+    writer.deliveries.begin(key.clone());
+    writer.state.queues.acks.add_after(key, SHOWN_WITHIN);
     Outcome::Done
 }
 
@@ -44,7 +40,7 @@ pub(crate) async fn nudge(writer: &Writer, key: &Key) {
     let body = Patch::Merge(json!({ "metadata": { "annotations": { names::NUDGED: Timestamp::now().to_string() } } }));
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api: Api<Pod> = Api::namespaced(writer.client.clone(), &key.namespace);
-    if writer.attempt(Written::Pod, &key.name, api.patch_metadata(&key.name, &params, &body)).await.is_ok() {
-        tracing::info!(namespace = key.namespace, pod = key.name, "the kubelet missed a change and was nudged");
+    if writer.attempt(Written::Nudge, &key.name, api.patch_metadata(&key.name, &params, &body)).await.is_ok() {
+        tracing::debug!(namespace = key.namespace, pod = key.name, "the kubelet missed a change and was nudged");
     }
 }

@@ -340,6 +340,36 @@ fn answers_of_sidecars_decide_where_there_are_any() {
 }
 
 #[test]
+fn a_sidecar_is_behind_until_it_says_what_was_written_to_its_pod() {
+    let mut world = World::voice();
+    let target = |world: &World| {
+        let target = world.index.ack_target(&Key::new("voice", "pbx-1")).unwrap();
+        (target.in_step, target.written)
+    };
+    let obey = |world: &mut World| {
+        let hash = world.config_of("voice", "pbx-1").unwrap().hash;
+        world.ack("voice", "pbx-1", &hash, 0);
+    };
+    world.policy(policy("voice", "carrier", "pbx"));
+    assert_eq!(target(&world), (false, false));
+    world.settle();
+    assert_eq!(target(&world), (false, true));
+    obey(&mut world);
+    assert_eq!(target(&world), (true, true));
+
+    world.remove_policy("voice", "carrier");
+    world.settle();
+    assert_eq!(target(&world), (false, true), "it has to be shown Observe");
+    obey(&mut world);
+    assert_eq!(target(&world), (true, true));
+
+    world.namespace("voice", NamespaceState { paused: true, ..opted_in() });
+    world.policy(policy("voice", "carrier", "pbx"));
+    world.settle();
+    assert_eq!(target(&world), (false, false), "nothing is written, so its kubelet misses nothing");
+}
+
+#[test]
 fn sessions_alone_are_no_hurry() {
     let mut world = World::voice();
     world.policy(policy("voice", "carrier", "pbx"));
