@@ -12,7 +12,7 @@ use sipwarden_cluster::{Cluster, OperatorProcess};
 use tokio::time::sleep;
 
 use crate::Table;
-use crate::fleet::{Fleet, LARGE, PODS, POLICIES, SMALL, STATUS_PORT, USED};
+use crate::fleet::{Fleet, LARGE, PODS, POLICIES, SMALL, STATUS_PORT, Took, USED};
 use crate::process::{cpu_s, memory_mib};
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -38,13 +38,12 @@ async fn measure(cluster: &Cluster) -> Result<Table> {
     let fleet = Fleet::create(&client(cluster).await?).await?;
     eprintln!("{POLICIES} policies and {PODS} pods made in {:.0} s", started.elapsed().as_secs_f64());
 
-    fleet.mark();
-    let started = Instant::now();
+    let started = fleet.mark();
     let status_port = STATUS_PORT.to_string();
     let more = ["--status-port", &status_port, "--log", "warn"];
     let operator = OperatorProcess::start(cluster, &cluster.kubeconfig(), "default", "bench", &more)?;
-    let written = fleet.written(PODS, LIMIT).await?;
-    table.add("from cold until every pod has its config", seconds(written - started));
+    let took = fleet.written(PODS, started, LIMIT).await?;
+    table.add("from cold until every pod has its config", seconds(took.last));
     while fleet.ready().await? < USED {
         sleep(Duration::from_millis(200)).await;
     }
@@ -62,10 +61,25 @@ async fn measure(cluster: &Cluster) -> Result<Table> {
     table.add("memory: now, most", format!("{now:.0} MiB, {most:.0} MiB"));
 
     events(&fleet, &operator, &mut table).await?;
-    changes(&fleet, &mut table).await?;
-    bound(cluster, &fleet, &mut table).await?;
+    for (policy, pods, changes) in [(ANY, SMALL, 50), (0, LARGE, 5)] {
+        let change = async |number| fleet.policy(policy, 90 + number).await;
+        measure_changes(&fleet, &operator, &mut table, "a policy changes", pods, changes, change).await?;
+    }
+    let change = async |number| bound(cluster, 600 + number);
+    let what = "a bound changes all policies";
+    measure_changes(&fleet, &operator, &mut table, what, PODS, 2, change).await?;
     let (now, most) = memory_mib(operator.id())?;
     table.add("memory after all changes: now, most", format!("{now:.0} MiB, {most:.0} MiB"));
+
+    drop(operator);
+    for (policy, pods, times) in [(Some(ANY), SMALL, 50), (Some(0), LARGE, 5), (None, PODS, 2)] {
+        let mut last = Vec::new();
+        for _ in 0..times {
+            last.push(fleet.overwrite(policy, LIMIT).await?.last);
+        }
+        let last: Times = last.into_iter().collect();
+        table.add(format!("without operator, the same patches for {pods} pods"), last.to_string());
+    }
     Ok(table)
 }
 
@@ -97,39 +111,45 @@ async fn events(fleet: &Fleet, operator: &OperatorProcess, table: &mut Table) ->
     Ok(())
 }
 
-/// From the request that changes a policy to the last of its pods' annotations.
-async fn changes(fleet: &Fleet, table: &mut Table) -> Result<()> {
-    for (policy, pods, changes) in [(ANY, SMALL, 50), (0, LARGE, 5)] {
-        let mut times = Vec::new();
-        for change in 1..=changes {
-            fleet.mark();
-            let start = Instant::now();
-            fleet.policy(policy, 90 + change).await?;
-            times.push(fleet.written(pods, LIMIT).await? - start);
+/// From the request that changes something to the annotations of the pods it is about, and what all of it costs the operator.
+async fn measure_changes(
+    fleet: &Fleet,
+    operator: &OperatorProcess,
+    table: &mut Table,
+    what: &str,
+    pods: usize,
+    changes: u32,
+    change: impl AsyncFn(usize) -> Result<()>,
+) -> Result<()> {
+    calm(operator)?;
+    let (cpu, asked) = (cpu_s(operator.id())?, requests(operator)?);
+    let mut took = Vec::new();
+    for number in 1..=changes {
+        let start = fleet.mark();
+        change(number as usize).await?;
+        took.push(fleet.written(pods, start, LIMIT).await?);
+        if pods > SMALL {
+            calm(operator)?;
         }
-        table.add(
-            format!("a policy changes, until {pods} pods have it"),
-            times.into_iter().collect::<Times>().to_string(),
-        );
     }
+    calm(operator)?;
+    let each = |all: f64| all / f64::from(changes);
+    let times = |part: fn(&Took) -> Duration| took.iter().map(part).collect::<Times>();
+    table.add(format!("{what}, until the first of its {pods} pods has it"), times(|took| took.first).to_string());
+    table.add("… until all have it", times(|took| took.last).to_string());
+    table.add("… CPU of the operator, until all is told", format!("{:.3} s", each(cpu_s(operator.id())? - cpu)));
+    table.add("… requests of the operator", format!("{:.0}", each(requests(operator)? - asked)));
     Ok(())
 }
 
-/// The same for all pods at once: a bound of the cluster changes every policy.
-async fn bound(cluster: &Cluster, fleet: &Fleet, table: &mut Table) -> Result<()> {
-    let mut times = Vec::new();
-    for min_se_s in [600, 660] {
-        fleet.mark();
-        let start = Instant::now();
-        cluster.apply(&format!(
+/// A bound of the cluster that changes every policy.
+fn bound(cluster: &Cluster, min_se_s: usize) -> Result<()> {
+    cluster
+        .apply(&format!(
             "apiVersion: sipwarden.dev/v1alpha1\nkind: ClusterSessionPolicy\nmetadata: {{name: floor}}\n\
              spec: {{timers: {{minSE: {{atLeast: {min_se_s}s}}}}}}\n"
-        ))?;
-        times.push(fleet.written(PODS, LIMIT).await? - start);
-    }
-    let what = format!("a bound changes all {POLICIES} policies, until {PODS} pods have it");
-    table.add(what, times.into_iter().collect::<Times>().to_string());
-    Ok(())
+        ))
+        .map(drop)
 }
 
 async fn client(cluster: &Cluster) -> Result<Client> {
@@ -170,5 +190,5 @@ fn series<'a>(metrics: &'a str, start: &str) -> impl Iterator<Item = (&'a str, f
 }
 
 fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
+    format!("{:.2} s", time.as_secs_f64())
 }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::serde::{Serialize, de::DeserializeOwned};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use sipwarden_crds::{SessionPolicy, from_annotation};
@@ -31,7 +31,7 @@ pub(crate) const PODS: usize = LARGE + (USED - 1) * SMALL;
 /// Where sidecars answer, those of each policy on a loopback address of their own.
 pub(crate) const STATUS_PORT: u16 = 18_644;
 
-/// Requests at the same time, when objects are made.
+/// Requests at the same time; the operator writes to as many pods.
 const CONCURRENCY: usize = 32;
 const STEP: Duration = Duration::from_millis(5);
 
@@ -49,9 +49,16 @@ struct Seen {
     hashes: HashMap<String, String>,
     /// By policy, the hash last written to one of its pods.
     obeyed: HashMap<usize, String>,
-    /// Annotations written since the mark, and when the last was.
+    /// Annotations written since the mark, and when the first and the last were.
     written: usize,
-    last: Option<Instant>,
+    within: Option<(Instant, Instant)>,
+}
+
+/// How long it took from a mark until annotations were written.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) first: Duration,
+    pub(crate) last: Duration,
 }
 
 impl Fleet {
@@ -133,25 +140,45 @@ impl Fleet {
     }
 
     /// Annotations are counted from now on.
-    pub(crate) fn mark(&self) {
+    pub(crate) fn mark(&self) -> Instant {
         let mut seen = self.seen();
-        (seen.written, seen.last) = (0, None);
+        (seen.written, seen.within) = (0, None);
+        Instant::now()
     }
 
-    /// Waits until so many annotations were written since the mark; when the last was.
-    pub(crate) async fn written(&self, count: usize, limit: Duration) -> Result<Instant> {
-        let start = Instant::now();
+    /// Waits until so many annotations were written since the mark.
+    pub(crate) async fn written(&self, count: usize, mark: Instant, limit: Duration) -> Result<Took> {
         loop {
-            let (written, last) = {
+            let (written, within) = {
                 let seen = self.seen();
-                (seen.written, seen.last)
+                (seen.written, seen.within)
             };
-            match last {
-                Some(last) if written >= count => return Ok(last),
-                _ if start.elapsed() > limit => bail!("{written} of {count} annotations were written within {limit:?}"),
+            match within {
+                Some((first, last)) if written >= count => return Ok(Took { first: first - mark, last: last - mark }),
+                _ if mark.elapsed() > limit => bail!("{written} of {count} annotations were written within {limit:?}"),
                 _ => sleep(STEP).await,
             }
         }
+    }
+
+    /// Writes to the pods of a policy, or to all, what the operator would when their config changes, with as many requests
+    /// at the same time: what the API server needs for that alone.
+    pub(crate) async fn overwrite(&self, policy: Option<usize>, limit: Duration) -> Result<Took> {
+        let pods = match policy {
+            Some(policy) => self.pods_in(policy),
+            None => Api::all(self.client.clone()),
+        };
+        let selector = policy.map(|policy| ListParams::default().labels(&format!("app={}", app(policy))));
+        let pods = pods.list_metadata(&selector.unwrap_or_default()).await?.items;
+        let patches: Vec<_> = pods.iter().map(overwriting).collect::<Result<_>>()?;
+        let (count, mark) = (patches.len(), self.mark());
+        self.each(patches, |fleet, (namespace, name, patch)| async move {
+            let api: Api<Pod> = Api::namespaced(fleet.client, &namespace);
+            api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            Ok(())
+        })
+        .await?;
+        self.written(count, mark, limit).await
     }
 
     /// Does something with each, some at the same time.
@@ -209,7 +236,8 @@ impl Fleet {
         if seen.hashes.insert(name, hash.clone()).as_ref() != Some(&hash) {
             seen.obeyed.insert(policy, hash);
             seen.written += 1;
-            seen.last = Some(Instant::now());
+            let now = Instant::now();
+            seen.within = Some((seen.within.map_or(now, |(first, _)| first), now));
         }
     }
 
@@ -261,6 +289,16 @@ fn app(policy: usize) -> String {
 fn address(policy: usize) -> Ipv4Addr {
     let number = u32::try_from(policy).expect("a thousand");
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 2, 0, 1).to_bits() + number)
+}
+
+/// The pod, and a patch like the operator's that gives its config another hash.
+fn overwriting(pod: &PartialObjectMeta<Pod>) -> Result<(String, String, Value)> {
+    let config = pod.annotations().get(names::CONFIG).context("a pod without config")?;
+    let hash = from_annotation(config).expect("the operator writes configs").hash;
+    let other: String = hash.chars().rev().collect();
+    let annotations = json!({ names::CONFIG: config.replace(&hash, &other) });
+    let patch = json!({ "metadata": { "uid": pod.uid(), "annotations": annotations } });
+    Ok((pod.namespace().unwrap_or_default(), pod.name_any(), patch))
 }
 
 fn containers() -> Value {

@@ -9,11 +9,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::site::{Pod, Site};
-use crate::http::get_json;
+use crate::http::{get_json, get_text};
 
-/// Between two questions, and between two changes.
-const STEP: Duration = Duration::from_millis(10);
+/// Between two calls, two questions to a sidecar, and two changes.
+const CALL_STEP: Duration = Duration::from_millis(10);
+const ASK_STEP: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(2);
+/// The metric that tells for how long a sidecar has obeyed.
+const AGE: &str = "sipwarden_policy_age_seconds ";
 
 /// Times from the start of a change, which is that of the kubectl that makes it.
 #[derive(Debug, Default)]
@@ -22,7 +25,9 @@ pub struct Changes {
     pub applied: Times,
     /// A sidecar says that it obeys; of those that did within the limit.
     pub obeyed: Times,
-    /// How many did not.
+    /// The last sidecar of a change does; of those changes that none of them was late for.
+    pub all_obeyed: Times,
+    /// How many sidecars were late.
     pub late: usize,
     /// A call through the Service is judged by it.
     pub judged: Times,
@@ -57,7 +62,9 @@ impl Changes {
             site.cluster.apply(&policy)?;
             self.applied.0.push(start.elapsed());
             let obeyed = obeyed.join().expect("the thread does not panic")?;
-            self.late += pods.len() - obeyed.len();
+            let late = pods.len() - obeyed.len();
+            self.late += late;
+            self.all_obeyed.0.extend(obeyed.iter().max().filter(|_| late == 0));
             self.obeyed.0.extend(obeyed);
             self.judged.0.push(judged.join().expect("the thread does not panic")?);
             Ok(())
@@ -65,25 +72,30 @@ impl Changes {
     }
 }
 
-/// When each pod said that it obeys this generation; of those that did in time.
+/// When each pod came to obey this generation; of those that did in time. A sidecar knows since when, so that it need not be
+/// asked all the time: the processor has changes to deliver.
 fn watch_pods(site: &Site, pods: &[Pod], generation: i64, start: Instant, limit: Duration) -> Result<Vec<Duration>> {
-    let obeys = |address: SocketAddr| {
-        get_json(address, "/status").is_ok_and(|status| status["generation"].as_i64() >= Some(generation))
-    };
     let mut waiting: Vec<SocketAddr> = pods.iter().map(Pod::status_address).collect();
     let mut times = Vec::new();
     site.cluster.in_network(|| {
         while !waiting.is_empty() && start.elapsed() < limit {
+            thread::sleep(ASK_STEP);
             waiting.retain(|address| {
-                let obeys = obeys(*address);
-                times.extend(obeys.then(|| start.elapsed()));
-                !obeys
+                let age = obeyed_for(*address, generation);
+                times.extend(age.map(|age| start.elapsed().saturating_sub(age)));
+                age.is_none()
             });
-            // The machine has other things to do as well.
-            thread::sleep(STEP);
         }
     })?;
     Ok(times)
+}
+
+/// For how long a sidecar has obeyed this generation or a later one; None if it does not.
+fn obeyed_for(address: SocketAddr, generation: i64) -> Option<Duration> {
+    get_json(address, "/status").ok().filter(|status| status["generation"].as_i64() >= Some(generation))?;
+    let metrics = get_text(address, "/metrics").ok()?;
+    let age_s = metrics.lines().find_map(|line| line.strip_prefix(AGE))?.parse().ok()?;
+    Some(Duration::from_secs_f64(age_s))
 }
 
 fn first_judged(site: &Site, service: SocketAddr, min_se_s: u32, start: Instant, limit: Duration) -> Result<Duration> {
@@ -94,7 +106,7 @@ fn first_judged(site: &Site, service: SocketAddr, min_se_s: u32, start: Instant,
             return Ok(start.elapsed());
         }
         ensure!(start.elapsed() < limit, "no call was judged by the change within {limit:?}; {}", site.look());
-        thread::sleep(STEP);
+        thread::sleep(CALL_STEP);
     }
 }
 
@@ -102,6 +114,11 @@ impl Times {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// How many do not exceed this.
+    pub fn within(&self, limit: Duration) -> usize {
+        self.0.iter().filter(|time| **time <= limit).count()
     }
 
     /// The time that so many of a thousand did not exceed.
@@ -133,9 +150,10 @@ impl fmt::Display for Times {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Changes { applied, obeyed, late, judged } = self;
+        let Changes { applied, obeyed, all_obeyed, late, judged } = self;
         writeln!(f, "  kubectl has ended  {applied}")?;
         writeln!(f, "  a sidecar obeys    {obeyed}")?;
+        writeln!(f, "  all sidecars obey  {all_obeyed}")?;
         writeln!(f, "  a call is judged   {judged}")?;
         write!(f, "  too late           {late} of {} files", late + obeyed.count())
     }
@@ -149,6 +167,7 @@ mod tests {
     fn quantiles_are_times_that_were_measured() {
         let times: Times = (1..=100).rev().map(Duration::from_secs).collect();
         assert_eq!([0, 500, 990, 1000].map(|part| times.quantile(part).unwrap().as_secs()), [1, 50, 99, 100]);
+        assert_eq!(times.within(Duration::from_secs(7)), 7);
         assert!(Times::default().quantile(500).is_err());
         assert_eq!(Times::default().to_string(), "p50 none, p99 none, max none");
     }
