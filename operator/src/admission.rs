@@ -51,13 +51,16 @@ impl Audience for Desk {
         let Admission { namespace, pod, refusal } = *admission;
         let workload = self.state.look(|index| index.owner_of(namespace, &pod.metadata));
         let Some(about) = workload.or_else(|| controller(pod)) else { return };
-        let (type_, reason, note) = match refusal {
-            None => (EventType::Normal, "Injected", "pods are given a sidecar".to_owned()),
-            Some(skip) => {
-                (EventType::Warning, "InjectionSkipped", format!("no sidecar ({}): {skip}", skip.reason().as_str()))
-            }
-        };
-        self.events.send(Note { namespace: namespace.to_owned(), about, type_, reason, note });
+        self.events.send(match refusal {
+            None => Note {
+                namespace: namespace.to_owned(),
+                about,
+                type_: EventType::Normal,
+                reason: "Injected",
+                note: "pods are given a sidecar".to_owned(),
+            },
+            Some(skip) => Note::refused(namespace, about, skip),
+        });
     }
 }
 

@@ -126,7 +126,13 @@ impl Process {
 
     fn watcher(&self) -> Watcher {
         let Self { client, state, metrics, pulse, .. } = self;
-        Watcher { client: client.clone(), state: state.clone(), metrics: metrics.clone(), pulse: pulse.clone() }
+        Watcher {
+            client: client.clone(),
+            state: state.clone(),
+            metrics: metrics.clone(),
+            pulse: pulse.clone(),
+            settings: self.args.settings(),
+        }
     }
 
     /// Starts what every replica serves. It ends after the sender is dropped.

@@ -40,9 +40,10 @@ pub use self::{
         CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Fingerprint, Key, Labels, NamespaceState, Owner, PAUSED,
         PodFacts, WorkloadFacts, WorkloadRef,
     },
+    namespace::BarePods,
 };
 use self::{cluster::Cluster, namespace::Namespace};
-use crate::inject::NamespaceFacts;
+use crate::inject::{NamespaceFacts, Skip};
 
 /// The name of the config of pods that no policy selects any more; a sidecar that was never given one calls its own so.
 const BUILT_IN: &str = "built-in";
@@ -176,9 +177,9 @@ impl Index {
         self.within(&key.namespace, |namespace, changes| namespace.remove_pod(&key.name, changes));
     }
 
-    /// A pod without a sidecar runs; it may have asked for one.
-    pub fn bare_pod(&mut self, key: &Key, facts: PodFacts) {
-        self.within(&key.namespace, |namespace, changes| namespace.set_bare_pod(&key.name, facts, changes));
+    /// A pod without a sidecar runs; it may have asked for one. `refusal` tells why it could not have one even so.
+    pub fn bare_pod(&mut self, key: &Key, facts: PodFacts, refusal: Option<Skip>) {
+        self.within(&key.namespace, |namespace, changes| namespace.set_bare_pod(&key.name, facts, refusal, changes));
     }
 
     /// A pod without a sidecar is gone, or of no interest any more.
@@ -295,9 +296,8 @@ impl Index {
         namespace.policies.get(policy.name.as_str()).map(|policy| &policy.observed.metadata)
     }
 
-    /// How many pods of the workload with this SidecarConfig run without the sidecar they asked for, and whose they are.
-    /// None if there are none.
-    pub fn bare_pods_of(&self, config: &Key) -> Option<(&Owner, usize)> {
+    /// Pods of the workload with this SidecarConfig that run without the sidecar they asked for; None if there are none.
+    pub fn bare_pods_of(&self, config: &Key) -> Option<BarePods> {
         self.namespaces.get(&config.namespace)?.bare_pods_of(&config.name)
     }
 

@@ -15,7 +15,7 @@ use super::{
     facts::{Fingerprint, Key, Labels, NamespaceState, Owner, PodFacts, WorkloadFacts, WorkloadRef, wants_sidecar},
     policy::{Policy, policy_config_name},
 };
-use crate::inject::{NamespaceFacts, names};
+use crate::inject::{NamespaceFacts, Skip, names};
 
 #[derive(Default)]
 pub(super) struct Namespace {
@@ -34,7 +34,7 @@ pub(super) struct Namespace {
     /// Those with a sidecar.
     pub(super) pods: BTreeMap<String, Pod>,
     /// Those without; kept whether or not they asked for one.
-    pub(super) bare_pods: BTreeMap<String, Pod>,
+    pub(super) bare_pods: BTreeMap<String, BarePod>,
     /// SidecarConfigs as they are stored.
     pub(super) configs: BTreeMap<String, SidecarConfigObject>,
 }
@@ -44,6 +44,24 @@ pub(super) struct Pod {
     pub(super) choice: Choice,
     /// What its sidecar last said.
     pub(super) ack: Option<Ack>,
+}
+
+pub(super) struct BarePod {
+    pub(super) facts: PodFacts,
+    pub(super) choice: Choice,
+    /// Why it cannot have a sidecar; None if it was missed only.
+    pub(super) refusal: Option<Skip>,
+}
+
+/// Pods of a workload that run without the sidecar they asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarePods {
+    /// Whose they are.
+    pub owner: Owner,
+    /// How many would have one if they were made anew.
+    pub missed: usize,
+    /// Why the others cannot have one, each reason once.
+    pub refusals: Vec<Skip>,
 }
 
 #[derive(Default)]
@@ -206,13 +224,13 @@ impl Namespace {
         changes.pods.remove(&Key::new(&self.name, name));
     }
 
-    pub(super) fn set_bare_pod(&mut self, name: &str, facts: PodFacts, changes: &mut Changes) {
-        if self.bare_pods.get(name).is_some_and(|known| known.facts == facts) {
+    pub(super) fn set_bare_pod(&mut self, name: &str, facts: PodFacts, refusal: Option<Skip>, changes: &mut Changes) {
+        if self.bare_pods.get(name).is_some_and(|known| known.facts == facts && known.refusal == refusal) {
             return;
         }
         let known = self.bare_pods.remove(name);
         let choice = known.map(|known| known.choice).unwrap_or_default();
-        self.bare_pods.insert(name.to_owned(), Pod { facts, choice, ack: None });
+        self.bare_pods.insert(name.to_owned(), BarePod { facts, choice, refusal });
         self.rejudge_bare_pod(name, changes);
         self.mark_bare(name, changes);
     }
@@ -269,13 +287,21 @@ impl Namespace {
         }
     }
 
-    /// The owner of the workload, and how many of its pods asked for a sidecar in vain. None if none did.
-    pub(super) fn bare_pods_of(&self, config_name: &str) -> Option<(&Owner, usize)> {
-        let of_workload = |pod: &&Pod| pod.facts.workload.config_name == config_name && self.lacks_sidecar(pod);
-        let mut pods = self.bare_pods.values().filter(of_workload);
-        let first = pods.next()?;
+    /// None if no pod of the workload asked for a sidecar in vain.
+    pub(super) fn bare_pods_of(&self, config_name: &str) -> Option<BarePods> {
+        let of_workload = |pod: &&BarePod| pod.facts.workload.config_name == config_name && self.lacks_sidecar(pod);
+        let mut pods = self.bare_pods.values().filter(of_workload).peekable();
         let owner = self.workloads.get(config_name).and_then(Workload::owner);
-        Some((owner.or(first.facts.workload.owner.as_ref())?, 1 + pods.count()))
+        let owner = owner.or(pods.peek()?.facts.workload.owner.as_ref())?.clone();
+        let mut told = BarePods { owner, missed: 0, refusals: Vec::new() };
+        for pod in pods {
+            match &pod.refusal {
+                None => told.missed += 1,
+                Some(refusal) if !told.refusals.contains(refusal) => told.refusals.push(refusal.clone()),
+                Some(_) => {}
+            }
+        }
+        Some(told)
     }
 
     pub(super) fn owner_of(&self, config_name: &str) -> Option<Owner> {
@@ -317,7 +343,7 @@ impl Namespace {
     }
 
     /// Whether the pod asked for a sidecar and has none.
-    pub(super) fn lacks_sidecar(&self, pod: &Pod) -> bool {
+    pub(super) fn lacks_sidecar(&self, pod: &BarePod) -> bool {
         self.managed && !pod.facts.terminating && wants_sidecar(&pod.facts.labels, &self.facts)
     }
 
@@ -346,11 +372,12 @@ impl Namespace {
     }
 
     fn rejudge_where(&mut self, affected: impl Fn(&Self, &Choice, (&Labels, &str)) -> bool, changes: &mut Changes) {
-        let touched = |pods: &BTreeMap<String, Pod>| -> Vec<String> {
-            let touches = |pod: &Pod| affected(self, &pod.choice, (&pod.facts.labels, &pod.facts.workload.config_name));
-            pods.iter().filter(|(_, pod)| touches(pod)).map(|(name, _)| name.clone()).collect()
-        };
-        let (pods, bare_pods) = (touched(&self.pods), touched(&self.bare_pods));
+        let touches =
+            |choice: &Choice, facts: &PodFacts| affected(self, choice, (&facts.labels, &facts.workload.config_name));
+        let pods = self.pods.iter().filter(|(_, pod)| touches(&pod.choice, &pod.facts));
+        let pods: Vec<String> = pods.map(|(name, _)| name.clone()).collect();
+        let bare_pods = self.bare_pods.iter().filter(|(_, pod)| touches(&pod.choice, &pod.facts));
+        let bare_pods: Vec<String> = bare_pods.map(|(name, _)| name.clone()).collect();
         let none = Labels::new();
         let workloads: Vec<String> = self
             .workloads

@@ -9,7 +9,7 @@ use sipwarden_crds::{
 use super::{
     cluster::Cluster,
     facts::Fingerprint,
-    namespace::{Namespace, Pod},
+    namespace::{Choice, Namespace, Pod},
     policy::Policy,
 };
 
@@ -27,6 +27,8 @@ struct Tally {
     lost: usize,
     /// Of these, to a policy of the same priority.
     lost_by_age: usize,
+    /// Asked for a sidecar and cannot have one, so that no policy can be in force for them.
+    refused: usize,
 }
 
 /// How far one pod is.
@@ -89,7 +91,7 @@ impl Namespace {
     fn tally(&self, name: &str, policy: &Policy) -> Tally {
         let mut tally = Tally::default();
         for pod in self.pods.values().filter(|pod| !pod.facts.terminating) {
-            if self.count_lost(name, policy, pod, &mut tally) {
+            if self.count_lost(name, policy, &pod.choice, &mut tally) {
                 tally.matched += 1;
                 tally.injected += 1;
                 let progress = self.progress(pod);
@@ -99,18 +101,22 @@ impl Namespace {
             }
         }
         for pod in self.bare_pods.values().filter(|pod| self.lacks_sidecar(pod)) {
-            tally.matched += usize::from(self.count_lost(name, policy, pod, &mut tally));
+            if pod.refusal.is_some() {
+                tally.refused += usize::from(pod.choice.winner.as_deref() == Some(name));
+            } else {
+                tally.matched += usize::from(self.count_lost(name, policy, &pod.choice, &mut tally));
+            }
         }
         tally
     }
 
-    /// True if the policy is in force for the pod.
-    fn count_lost(&self, name: &str, policy: &Policy, pod: &Pod, tally: &mut Tally) -> bool {
-        let Some(winner) = &pod.choice.winner else { return false };
+    /// True if the policy is in force for the pod with this choice.
+    fn count_lost(&self, name: &str, policy: &Policy, choice: &Choice, tally: &mut Tally) -> bool {
+        let Some(winner) = &choice.winner else { return false };
         if **winner == *name {
             return true;
         }
-        if pod.choice.losers.iter().any(|loser| **loser == *name) {
+        if choice.losers.iter().any(|loser| **loser == *name) {
             tally.lost += 1;
             let same_priority = self.policies.get(winner).is_some_and(|it| it.priority() == policy.priority());
             tally.lost_by_age += usize::from(same_priority);
@@ -150,11 +156,10 @@ impl Namespace {
     }
 
     fn programming(&self, policy: &Policy, tally: &Tally) -> (Programming, String) {
-        let Tally { matched, injected, settled, lost, .. } = *tally;
-        let also = match lost {
-            0 => String::new(),
-            _ => format!("; selected, but obeying another policy: {lost}"),
-        };
+        let Tally { matched, injected, settled, lost, refused, .. } = *tally;
+        let others = [("obeying another policy", lost), ("unable to have a sidecar, see their Events", refused)];
+        let others = others.iter().filter(|(_, count)| *count > 0);
+        let also: String = others.map(|(why, count)| format!("; selected, but {why}: {count}")).collect();
         if self.state.paused || policy.is_paused() {
             let what = if self.state.paused { "the namespace" } else { "the policy" };
             return (Programming::Paused, format!("{what} is paused; configs stay as they are"));
@@ -168,7 +173,7 @@ impl Namespace {
         }
         if settled == matched {
             let text =
-                if matched == 0 { "no pod is selected".to_owned() } else { format!("pods that obey it: {matched}") };
+                if matched == 0 { "no pod is to obey it".to_owned() } else { format!("pods that obey it: {matched}") };
             return (Programming::Programmed, text + &also);
         }
         let mut text = format!("pods that obey it: {settled} of {matched}");

@@ -167,6 +167,12 @@ pub fn inject(
     Ok(Injection { patch: edits.into_patch(), fresh: true })
 }
 
+/// Why a pod that asks for a sidecar could not have one if it were made anew; None if it could.
+pub fn refusal(pod: &Pod, settings: &Settings) -> Option<Skip> {
+    let asked = inject(pod, &NamespaceFacts::selected_for(&settings.revision), settings, None);
+    asked.err().filter(|skip| skip.reason().is_refusal())
+}
+
 /// A reinvocation, or a pod that the admission policy injected before the webhook saw it.
 fn update(pod: &Pod, config: Option<&str>, secrets: &[String]) -> Option<Injection> {
     let mut edits = Edits::new(pod);

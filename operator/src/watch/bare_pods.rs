@@ -1,15 +1,18 @@
 //! The watchdog's eyes: running pods that have no sidecar, in namespaces where they should, or with a label of their own.
 //!
 //! A watch for each opted-in namespace is narrow; beyond [`MAX_NAMESPACES`] connections one watch of the whole cluster is
-//! the cheaper one. Only metadata is read.
+//! the cheaper one. What is read beside metadata is judged and dropped.
 
 use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::PartialObjectMeta, runtime::watcher::watcher as kube_watcher};
+use kube::{Api, api::ApiResource, runtime::watcher::watcher as kube_watcher};
 use tokio::task::JoinHandle;
 
-use super::{Watcher, config, objects::pod_facts};
+use super::{
+    Watcher, config,
+    objects::{BarePod, bare_pod_facts},
+};
 use crate::{
     index::{Index, Key},
     inject::names,
@@ -85,9 +88,10 @@ fn forget(index: &mut Index, scope: &Scope) {
 }
 
 async fn follow(watcher: Watcher, scope: Scope) {
-    let api: Api<PartialObjectMeta<Pod>> = match &scope {
-        Scope::Namespace(name) => Api::namespaced(watcher.client.clone(), name),
-        Scope::Asking | Scope::Cluster => Api::all(watcher.client.clone()),
+    let resource = ApiResource::erase::<Pod>(&());
+    let api: Api<BarePod> = match &scope {
+        Scope::Namespace(name) => Api::namespaced_with(watcher.client.clone(), name, &resource),
+        Scope::Asking | Scope::Cluster => Api::all_with(watcher.client.clone(), &resource),
     };
     let bare = format!("{}!={}", names::SIDECAR, names::SIDECAR_INJECTED);
     let labels = match scope {
@@ -101,8 +105,11 @@ async fn follow(watcher: Watcher, scope: Scope) {
         .follow(
             Watched::BarePods,
             stream,
-            |pod| Key::of(&pod.metadata),
-            |index, key, pod| index.bare_pod(key, pod_facts(pod.metadata, None)),
+            |pod: &BarePod| Key::of(&pod.metadata),
+            |index, key, pod| {
+                let (facts, refusal) = bare_pod_facts(pod, &watcher.settings);
+                index.bare_pod(key, facts, refusal);
+            },
             Index::remove_bare_pod,
         )
         .await;

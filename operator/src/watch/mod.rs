@@ -35,7 +35,7 @@ use self::objects::{SlimPod, SlimWorkload, pod_facts, readable, workload_facts};
 pub use self::pulse::{Pulse, PulseLayer};
 use crate::{
     index::{Index, Key, NamespaceState, Owner},
-    inject::names,
+    inject::{Settings, names},
     metrics::Metrics,
     state::{State, Watched},
 };
@@ -56,6 +56,8 @@ pub struct Watcher {
     pub metrics: Metrics,
     /// Of the client.
     pub pulse: Pulse,
+    /// By which pods without a sidecar are judged.
+    pub settings: Settings,
 }
 
 impl Watcher {
@@ -273,7 +275,8 @@ mod tests {
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().expect("a URL"))).expect("a client");
         let state = Arc::new(State::new("default"));
         let metrics = Metrics::new().expect("metrics");
-        Watcher { client, state: state.clone(), metrics, pulse: Pulse::default() }
+        let settings = Settings::new("default", "");
+        Watcher { client, state: state.clone(), metrics, pulse: Pulse::default(), settings }
             .follow(
                 Watched::Namespaces,
                 stream::iter(events),

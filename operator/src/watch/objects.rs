@@ -2,13 +2,20 @@
 
 use std::{borrow::Cow, fmt::Debug};
 
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, api::ApiResource, core::DeserializeGuard};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Resource,
+    api::ApiResource,
+    core::{DeserializeGuard, DynamicResourceScope},
+};
 use serde::Deserialize;
 
 use crate::{
     index::{Fingerprint, Labels, Owner, PodFacts, WorkloadFacts, WorkloadRef},
-    inject::names,
+    inject::{Settings, Skip, names, refusal},
 };
 
 /// An object of which only these fields are parsed.
@@ -23,8 +30,10 @@ pub(super) struct Slim<S, T> {
     pub(super) status: T,
 }
 
-/// A pod.
+/// A pod with a sidecar.
 pub(super) type SlimPod = Slim<Nothing, PodStatus>;
+/// A pod without, which is judged whole.
+pub(super) type BarePod = Slim<PodSpec, Nothing>;
 /// Whatever makes pods from a template.
 pub(super) type SlimWorkload = Slim<WorkloadSpec, Nothing>;
 
@@ -59,7 +68,7 @@ struct TemplateMetadata {
 
 impl<S, T> Resource for Slim<S, T> {
     type DynamicType = ApiResource;
-    type Scope = NamespaceResourceScope;
+    type Scope = DynamicResourceScope;
 
     fn kind(resource: &ApiResource) -> Cow<'_, str> {
         resource.kind.as_str().into()
@@ -100,6 +109,13 @@ pub(super) fn pod_facts(mut meta: ObjectMeta, ip: Option<String>) -> PodFacts {
     }
 }
 
+/// What the index is told about a pod without a sidecar, and why it could not have one.
+pub(super) fn bare_pod_facts(pod: BarePod, settings: &Settings) -> (PodFacts, Option<Skip>) {
+    let pod = Pod { metadata: pod.metadata, spec: Some(pod.spec), status: None };
+    let refusal = refusal(&pod, settings);
+    (pod_facts(pod.metadata, None), refusal)
+}
+
 /// What the index is told about a workload.
 pub(super) fn workload_facts(owner: Owner, workload: SlimWorkload) -> WorkloadFacts {
     WorkloadFacts { owner, pod_labels: workload.spec.template.metadata.labels.unwrap_or_default() }
@@ -125,6 +141,7 @@ mod tests {
     use sipwarden_crds::SessionPolicy;
 
     use super::*;
+    use crate::inject::SkipReason;
 
     #[test]
     fn of_a_pod_its_address_and_the_identity_of_its_config_are_read() {
@@ -147,6 +164,26 @@ mod tests {
     fn an_empty_annotation_is_none() {
         let annotations = Some([(names::CONFIG.to_owned(), String::new())].into());
         assert_eq!(pod_facts(ObjectMeta { annotations, ..ObjectMeta::default() }, None).annotation, None);
+    }
+
+    #[test]
+    fn a_pod_without_a_sidecar_is_judged_as_if_it_were_made_anew() {
+        let settings = Settings { memory_limit: "128Mi".to_owned(), ..Settings::new("canary", "image") };
+        let refusal = |host_network: bool, annotations: serde_json::Value| {
+            let ports = json!([{ "name": "sip", "containerPort": 5060, "protocol": "UDP" }]);
+            let pod = json!({
+                "metadata": { "name": "p", "annotations": annotations },
+                "spec": { "hostNetwork": host_network, "containers": [{ "name": "app", "ports": ports }] },
+            });
+            let (facts, refusal) = bare_pod_facts(serde_json::from_value(pod).unwrap(), &settings);
+            assert_eq!(facts.workload.config_name, "pod-p");
+            refusal.map(|skip| skip.reason())
+        };
+        assert_eq!(refusal(false, json!({})), None);
+        assert_eq!(refusal(true, json!({})), Some(SkipReason::HostNetwork));
+        assert_eq!(refusal(false, json!({ names::PORT_NAMES: "sips" })), Some(SkipReason::NoSuchPort));
+        let above = refusal(false, json!({ names::MEMORY_REQUEST: "129Mi" }));
+        assert_eq!(above, Some(SkipReason::BadAnnotation), "above the limit that it would be given");
     }
 
     #[test]

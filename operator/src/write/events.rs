@@ -18,6 +18,7 @@ use tokio::{
 use super::WRITE_TIMEOUT;
 use crate::{
     index::Owner,
+    inject::Skip,
     metrics::{Metrics, WriteOutcome, Written},
 };
 
@@ -42,6 +43,19 @@ pub struct Note {
     pub reason: &'static str,
     /// In a sentence.
     pub note: String,
+}
+
+impl Note {
+    /// Pods of `about` stay without the sidecar they asked for, because of `skip`.
+    pub fn refused(namespace: &str, about: Owner, skip: &Skip) -> Self {
+        Self::skipped(namespace, about, format!("no sidecar ({}): {skip}", skip.reason().as_str()))
+    }
+
+    /// Pods of `about` stay without the sidecar they asked for.
+    pub fn skipped(namespace: &str, about: Owner, note: String) -> Self {
+        let (type_, reason) = (EventType::Warning, "InjectionSkipped");
+        Self { namespace: namespace.to_owned(), about, type_, reason, note }
+    }
 }
 
 /// Takes what is to be told, and never waits.

@@ -17,7 +17,7 @@ use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, S
 
 use super::{FIELD_MANAGER, Note, Writer};
 use crate::{
-    index::{Key, Owner},
+    index::{BarePods, Key, Owner},
     metrics::Written,
     queue::{Outcome, Task},
     state::Told,
@@ -75,14 +75,18 @@ async fn cluster(writer: &Writer, name: &str) -> Result<(), Outcome> {
 }
 
 fn bare_workload(writer: &Writer, key: &Key) {
-    let found = writer.state.look(|index| index.bare_pods_of(key).map(|(owner, pods)| (owner.clone(), pods)));
-    let Some((about, pods)) = found else { return };
-    let note = format!(
-        "pods that run without the sidecar they asked for: {pods}; they were made before they asked, or while nothing \
-         injected. Make them anew, such as with kubectl rollout restart"
-    );
-    let (type_, reason) = (EventType::Warning, "InjectionSkipped");
-    writer.events.send(Note { namespace: key.namespace.clone(), about, type_, reason, note });
+    let found = writer.state.look(|index| index.bare_pods_of(key));
+    let Some(BarePods { owner, missed, refusals }) = found else { return };
+    for refusal in refusals {
+        writer.events.send(Note::refused(&key.namespace, owner.clone(), &refusal));
+    }
+    if missed > 0 {
+        let note = format!(
+            "pods that run without the sidecar they asked for: {missed}; they were made before they asked, or while \
+             nothing injected. Make them anew, such as with kubectl rollout restart"
+        );
+        writer.events.send(Note::skipped(&key.namespace, owner, note));
+    }
 }
 
 async fn apply_status<K>(

@@ -5,7 +5,10 @@ mod selecting;
 mod world;
 
 use sipwarden_crds::Mode;
-use sipwarden_operator::index::{ConfigChange, Fingerprint, Key, NamespaceState, PodFacts};
+use sipwarden_operator::{
+    index::{ConfigChange, Fingerprint, Key, NamespaceState, PodFacts},
+    inject::Skip,
+};
 
 use self::world::{
     World, cluster_policy, deployment, edited, labels, opted_in, paused, pod, policy, secs, time, with_interval,
@@ -403,15 +406,15 @@ fn an_answer_counts_for_the_pod_that_gave_it_only() {
 fn pods_that_asked_in_vain_are_counted_and_their_workload_is_told() {
     let mut world = World::voice();
     world.policy(policy("voice", "carrier", "pbx"));
-    world.bare_pod("voice", "pbx-8", pod("pbx-8", "pbx", "pbx"));
-    world.bare_pod("voice", "pbx-9", pod("pbx-9", "pbx", "pbx"));
+    world.bare_pod("voice", "pbx-8", pod("pbx-8", "pbx", "pbx"), None);
+    world.bare_pod("voice", "pbx-9", pod("pbx-9", "pbx", "pbx"), None);
     let mut unwilling = pod("pbx-10", "pbx", "pbx");
     unwilling.labels.extend(labels([("sipwarden.dev/inject", "disabled")]));
-    world.bare_pod("voice", "pbx-10", unwilling);
+    world.bare_pod("voice", "pbx-10", unwilling, None);
     let changes = world.index.take_changes();
     assert_eq!(changes.bare_workloads, [Key::new("voice", "deployment-pbx")].into());
-    let (owner, pods) = world.index.bare_pods_of(&Key::new("voice", "deployment-pbx")).unwrap();
-    assert_eq!((owner.kind.as_str(), pods), ("Deployment", 2));
+    let bare = world.index.bare_pods_of(&Key::new("voice", "deployment-pbx")).unwrap();
+    assert_eq!((bare.owner.kind.as_str(), bare.missed, bare.refusals.len()), ("Deployment", 2, 0));
     assert_eq!(world.index.sizes().bare_pods, 2);
     world.index.change_everything();
     world.settle();
@@ -423,6 +426,35 @@ fn pods_that_asked_in_vain_are_counted_and_their_workload_is_told() {
     world.index.remove_bare_pod(&Key::new("voice", "pbx-9"));
     assert!(world.index.bare_pods_of(&Key::new("voice", "deployment-pbx")).is_none());
     assert_eq!(world.condition("voice", "carrier", "Programmed"), "True Programmed");
+}
+
+#[test]
+fn pods_that_cannot_have_a_sidecar_are_told_why_and_keep_no_policy_from_being_ready() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "all", ""));
+    world.settle();
+    let database = || PodFacts { labels: labels([("app", "db")]), ..pod("db-1", "db", "db") };
+    let no_port = || Skip::NoSuchPort { name: "sip".to_owned() };
+    world.workload("voice", deployment("db", "db"));
+    for (name, refusal) in [("db-1", no_port()), ("db-2", no_port()), ("db-3", Skip::HostNetwork)] {
+        world.bare_pod("voice", name, database(), Some(refusal));
+    }
+    assert_eq!(world.index.take_changes().bare_workloads, [Key::new("voice", "deployment-db")].into());
+    let bare = world.index.bare_pods_of(&Key::new("voice", "deployment-db")).unwrap();
+    assert_eq!((bare.owner.name.as_str(), bare.missed), ("db", 0));
+    assert_eq!(bare.refusals, [no_port(), Skip::HostNetwork], "each reason once");
+    assert_eq!(world.index.sizes().bare_pods, 3);
+    let status = world.status("voice", "all");
+    assert_eq!((status.pods.matched, status.pods.injected), (2, 2));
+    assert_eq!(world.condition("voice", "all", "Ready"), "True Ready");
+    let programmed = status.conditions.iter().find(|condition| condition.type_ == "Programmed").unwrap();
+    assert!(programmed.message.contains("unable to have a sidecar, see their Events: 3"), "{}", programmed.message);
+
+    world.index.take_changes();
+    world.bare_pod("voice", "db-3", database(), None);
+    let changes = world.index.take_changes();
+    assert!(changes.policies.contains(&Key::new("voice", "all")), "what it could have now is missed");
+    assert_eq!(world.condition("voice", "all", "Programmed"), "False PartiallyProgrammed");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sipwarden_operator::index::{Index, Key, NamespaceState, PodFacts};
+use sipwarden_operator::{
+    index::{Index, Key, NamespaceState, PodFacts},
+    inject::Skip,
+};
 
 use crate::world::{World, cluster_policy, deployment, labels, opted_in, paused, pod, policy, secs, time};
 
@@ -100,7 +103,8 @@ impl World {
                 self.index.remove_pod(&key);
             }
             Happening::BarePod { namespace, name, app } => {
-                self.bare_pod(NAMESPACES[namespace], &format!("x{name}"), pod("bare", APPS[app], APPS[app]));
+                let refusal = (name == 7).then_some(Skip::HostNetwork);
+                self.bare_pod(NAMESPACES[namespace], &format!("x{name}"), pod("bare", APPS[app], APPS[app]), refusal);
             }
             Happening::BarePodGone { namespace, name } => {
                 let key = Key::new(NAMESPACES[namespace], format!("x{name}"));
@@ -144,8 +148,8 @@ pub(crate) fn restarted(world: &World, order: impl FnOnce(Vec<Event>) -> Vec<Eve
     for (key, facts) in world.pods.clone() {
         events.push(Box::new(move |index| index.pod(&key, facts.clone())));
     }
-    for (key, facts) in world.bare_pods.clone() {
-        events.push(Box::new(move |index| index.bare_pod(&key, facts.clone())));
+    for (key, (facts, refusal)) in world.bare_pods.clone() {
+        events.push(Box::new(move |index| index.bare_pod(&key, facts.clone(), refusal.clone())));
     }
     for config in world.configs.clone().into_values() {
         events.push(Box::new(move |index| index.config(config.clone())));

@@ -10,9 +10,12 @@ use sipwarden_crds::{
     ClusterSessionPolicy, Duration, SessionPolicy, SessionPolicySpec, SessionPolicyStatus, SidecarConfig,
     SidecarConfigObject, from_annotation,
 };
-use sipwarden_operator::index::{
-    Ack, ConfigChange, Fingerprint, Index, Key, Labels, NamespaceState, Owner, PAUSED, PodFacts, WorkloadFacts,
-    WorkloadRef,
+use sipwarden_operator::{
+    index::{
+        Ack, ConfigChange, Fingerprint, Index, Key, Labels, NamespaceState, Owner, PAUSED, PodFacts, WorkloadFacts,
+        WorkloadRef,
+    },
+    inject::Skip,
 };
 
 /// Writes that one event may cause before something is wrong.
@@ -99,7 +102,7 @@ pub(crate) struct World {
     pub(crate) clusters: BTreeMap<String, ClusterSessionPolicy>,
     pub(crate) workloads: BTreeMap<Key, WorkloadFacts>,
     pub(crate) pods: BTreeMap<Key, PodFacts>,
-    pub(crate) bare_pods: BTreeMap<Key, PodFacts>,
+    pub(crate) bare_pods: BTreeMap<Key, (PodFacts, Option<Skip>)>,
     pub(crate) annotations: BTreeMap<Key, String>,
     pub(crate) configs: BTreeMap<Key, SidecarConfigObject>,
     pub(crate) writes: usize,
@@ -166,9 +169,9 @@ impl World {
         self.index.pod(&key, facts);
     }
 
-    pub(crate) fn bare_pod(&mut self, namespace: &str, name: &str, facts: PodFacts) {
-        self.bare_pods.insert(Key::new(namespace, name), facts.clone());
-        self.index.bare_pod(&Key::new(namespace, name), facts);
+    pub(crate) fn bare_pod(&mut self, namespace: &str, name: &str, facts: PodFacts, refusal: Option<Skip>) {
+        self.bare_pods.insert(Key::new(namespace, name), (facts.clone(), refusal.clone()));
+        self.index.bare_pod(&Key::new(namespace, name), facts, refusal);
     }
 
     pub(crate) fn ack(&mut self, namespace: &str, name: &str, hash: &str, sessions: u32) {

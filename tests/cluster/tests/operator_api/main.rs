@@ -244,6 +244,13 @@ async fn pods_without_the_sidecar_they_asked_for_are_told() {
     .await;
     assert_eq!(site.condition("carrier", "Programmed").await, "False PartiallyProgrammed");
     eventually("an Event", || async { site.events_about("pbx").await == ["InjectionSkipped"] }).await;
+    site.object::<Pod>("db", json!({ "spec": { "containers": [{ "name": "db", "image": "db" }] } })).await;
+    site.pod_status("db", json!({ "phase": "Running" })).await;
+    eventually("the reason", || async {
+        let notes = site.notes_about("db").await;
+        notes.len() == 1 && notes[0].starts_with("no sidecar (NoSuchPort): ")
+    })
+    .await;
     site.api::<Pod>().delete("pbx-bare", &DeleteParams::default().grace_period(0)).await.unwrap();
     eventually("nobody lacking", || async { site.condition("carrier", "Programmed").await == "True Programmed" }).await;
 }

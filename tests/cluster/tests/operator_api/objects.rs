@@ -154,10 +154,18 @@ impl Site {
 
     /// Reasons of the Events about an object.
     pub(crate) async fn events_about(&self, name: &str) -> Vec<String> {
+        self.events(name).await.filter_map(|event| event.reason).collect()
+    }
+
+    /// What the Events about an object say.
+    pub(crate) async fn notes_about(&self, name: &str) -> Vec<String> {
+        self.events(name).await.filter_map(|event| event.note).collect()
+    }
+
+    async fn events(&self, about: &str) -> impl Iterator<Item = Event> {
         let events = self.api::<Event>().list(&ListParams::default()).await.expect("the API server obeys");
-        let about =
-            events.into_iter().filter(|event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some(name));
-        about.filter_map(|event| event.reason).collect()
+        let name = |event: &Event| event.regarding.as_ref().and_then(|it| it.name.clone());
+        events.into_iter().filter(move |event| name(event).as_deref() == Some(about))
     }
 }
 
