@@ -94,12 +94,14 @@ impl Namespace {
 
     /// What a pod obeys that has these policies.
     pub(super) fn config_of(&self, choice: &Choice, config_name: &str) -> Option<Arc<SidecarConfig>> {
-        let policy = self.policies.get(choice.winner.as_ref()?)?;
-        match &policy.in_force {
-            Some(in_force) => Some(in_force.config.clone()),
-            // Known only by what it was compiled to before.
-            None => self.configs.get(config_name).map(|config| Arc::new(config.spec.clone())),
+        let name = choice.winner.as_ref()?;
+        let policy = self.policies.get(name)?;
+        if let Some(in_force) = &policy.in_force {
+            return Some(in_force.config.clone());
         }
+        let of_workload = || self.configs.get(config_name).filter(|config| *config.spec.policy == **name);
+        let config = self.last_good(name, policy).or_else(of_workload)?;
+        Some(Arc::new(config.spec.clone()))
     }
 
     /// None for a pod that never had a config and observes by itself; one that had keeps its last good one until it is told.

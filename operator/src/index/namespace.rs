@@ -318,10 +318,9 @@ impl Namespace {
 
     /// Which policies pods with these labels of this workload have.
     pub(super) fn choose(&self, labels: &Labels, config_name: &str) -> Choice {
-        let obeyed = self.configs.get(config_name).map(|config| config.spec.policy.as_str());
         let mut choice = Choice::default();
         for name in &self.order {
-            if !self.policies.get(name).is_some_and(|policy| policy.selects(labels, obeyed)) {
+            if !self.selects(name, labels, config_name) {
                 continue;
             }
             match choice.winner {
@@ -362,11 +361,7 @@ impl Namespace {
     /// Judges what a policy selected before it changed, or does now.
     fn rejudge_for(&mut self, policy: &str, changes: &mut Changes) {
         self.rejudge_where(
-            |this, choice, (labels, config_name)| {
-                let obeyed = || this.configs.get(config_name).map(|config| config.spec.policy.as_str());
-                choice.mentions(policy)
-                    || this.policies.get(policy).is_some_and(|policy| policy.selects(labels, obeyed()))
-            },
+            |this, choice, (labels, config_name)| choice.mentions(policy) || this.selects(policy, labels, config_name),
             changes,
         );
     }
@@ -430,9 +425,14 @@ impl Namespace {
         if !self.policies.values().any(|policy| policy.in_force.is_none()) {
             return;
         }
-        if self.policy_of_config(name).is_some() {
+        if let Some((policy, known)) = self.policy_of_config(name) {
+            let (policy, is_known_by_it) = (policy.to_owned(), known.in_force.is_none());
             // Others have to name the selector that it holds.
             self.mark_all_selecting(changes);
+            if is_known_by_it {
+                changes.policies.insert(Key::new(&self.name, &policy));
+                self.rejudge_for(&policy, changes);
+            }
         }
         if policy_changed {
             self.rejudge_where(|_, _, (_, config_name)| config_name == name, changes);

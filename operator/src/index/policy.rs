@@ -100,15 +100,10 @@ impl Policy {
         self.ranked().spec.priority
     }
 
-    /// Whether pods with these labels, of a workload that obeys the policy `obeyed`, are this policy's to configure.
-    ///
-    /// A policy that was not fit to be obeyed when the process started is known only by what the process before it made of
-    /// it, so it keeps exactly that.
-    pub(super) fn selects(&self, labels: &Labels, obeyed: Option<&str>) -> bool {
-        match &self.in_force {
-            Some(in_force) => in_force.selector.matches(labels),
-            None => obeyed.is_some() && obeyed == self.observed.metadata.name.as_deref(),
-        }
+    /// Whether pods with these labels are this policy's to configure; None if it has been fit for that at no time since the
+    /// process started.
+    pub(super) fn selects(&self, labels: &Labels) -> Option<bool> {
+        self.in_force.as_ref().map(|in_force| in_force.selector.matches(labels))
     }
 
     /// Names of the ClusterSessionPolicies that changed something of it.

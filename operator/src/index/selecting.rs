@@ -11,11 +11,11 @@ use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfigObject, to_annotation};
 
 use super::{
     changes::Changes,
-    facts::{CONFIG_FOR, CONFIG_FOR_SELECTOR, Key},
+    facts::{CONFIG_FOR, CONFIG_FOR_SELECTOR, Key, Labels},
     namespace::Namespace,
     policy::{Policy, policy_config_name},
 };
-use crate::inject::{MAX_SELECTORS_TEXT, are_disjoint, names, selector_blocks, selectors_text};
+use crate::inject::{MAX_SELECTORS_TEXT, are_disjoint, block_selects, names, selector_blocks, selectors_text};
 
 /// What other policies have to know of one. While it differs, their SidecarConfigs may.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +40,7 @@ impl Namespace {
     /// What the SidecarConfig of a policy has to be; none if there must be none.
     pub(super) fn policy_object(&self, name: &str, policy: &Policy) -> Option<SidecarConfigObject> {
         let config_name = policy_config_name(name);
-        // One that was not fit to be obeyed since the process started is known only by what it was made to before.
-        let Some(in_force) = &policy.in_force else { return self.configs.get(&config_name).cloned() };
+        let Some(in_force) = &policy.in_force else { return self.last_good(name, policy).cloned() };
         let selectors = self.selectors_of(name, policy)?;
         let mut object = SidecarConfigObject::new(&config_name, (*in_force.config).clone());
         let annotations = [
@@ -56,6 +55,26 @@ impl Namespace {
             ..object.metadata
         };
         Some(object)
+    }
+
+    /// What the process before made of a policy, as far as it is known by that alone.
+    pub(super) fn last_good(&self, name: &str, policy: &Policy) -> Option<&SidecarConfigObject> {
+        let stored = self.configs.get(&policy_config_name(name)).filter(|_| policy.in_force.is_none())?;
+        // Another policy of the same name is another policy.
+        let mut owners = stored.metadata.owner_references.iter().flatten();
+        owners.any(|owner| Some(&owner.uid) == policy.observed.metadata.uid.as_ref()).then_some(stored)
+    }
+
+    /// Whether pods with these labels of this workload are a policy's to configure.
+    ///
+    /// A policy that was not fit to be obeyed when the process started is known only by what the process before made of
+    /// it: it keeps the workloads that obey it, and takes new ones by the selector in its SidecarConfig.
+    pub(super) fn selects(&self, name: &str, labels: &Labels, config_name: &str) -> bool {
+        let Some(policy) = self.policies.get(name) else { return false };
+        policy.selects(labels).unwrap_or_else(|| {
+            self.configs.get(config_name).is_some_and(|config| config.spec.policy == name)
+                || self.block_of(name, policy).is_some_and(|block| block_selects(block, labels))
+        })
     }
 
     /// Whether the selectors that its SidecarConfig would have to name are more than one can hold.
@@ -103,7 +122,7 @@ impl Namespace {
     /// The pods that a policy selects and no stronger one does, for CEL; none if it is too long.
     fn selectors_of(&self, name: &str, policy: &Policy) -> Option<String> {
         let own = self.block_of(name, policy)?;
-        let stored = self.stored_selectors(name);
+        let stored = self.configs.get(&policy_config_name(name)).and_then(selectors_in);
         let place = self.order.iter().position(|other| **other == *name)?;
         let mut stronger = BTreeSet::new();
         for (i, other) in self.order.iter().enumerate().filter(|(i, _)| *i != place) {
@@ -125,12 +144,11 @@ impl Namespace {
     fn block_of<'a>(&'a self, name: &str, policy: &'a Policy) -> Option<&'a str> {
         match &policy.in_force {
             Some(in_force) => Some(&in_force.block),
-            None => selector_blocks(self.stored_selectors(name)?).next(),
+            None => selector_blocks(selectors_in(self.last_good(name, policy)?)?).next(),
         }
     }
+}
 
-    fn stored_selectors(&self, policy: &str) -> Option<&str> {
-        let stored = self.configs.get(&policy_config_name(policy))?;
-        stored.metadata.annotations.as_ref()?.get(names::POD_SELECTORS).map(String::as_str)
-    }
+fn selectors_in(config: &SidecarConfigObject) -> Option<&str> {
+    config.metadata.annotations.as_ref()?.get(names::POD_SELECTORS).map(String::as_str)
 }

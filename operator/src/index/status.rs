@@ -190,7 +190,8 @@ impl Namespace {
         match &policy.in_force {
             Some(in_force) => in_force.config.hash.clone(),
             None => {
-                let kept = self.configs.values().find(|config| config.spec.policy == name);
+                let of_workload = || self.configs.values().find(|config| config.spec.policy == name);
+                let kept = self.last_good(name, policy).or_else(of_workload);
                 kept.map(|config| config.spec.hash.clone()).unwrap_or_default()
             }
         }

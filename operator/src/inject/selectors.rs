@@ -3,6 +3,8 @@
 //! A selector is a block: a line for each requirement, with operator, key and values parted by spaces, none of which can
 //! be in a key or value. A block without lines selects all pods.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 /// The longest text, in bytes: two dozen selectors as people write them. What it costs the API server to judge it for
@@ -29,6 +31,11 @@ pub fn selector_block(selector: Option<&LabelSelector>) -> String {
     labels.chain(expressions).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether the block selects pods with these labels.
+pub fn block_selects(block: &str, labels: &BTreeMap<String, String>) -> bool {
+    block.lines().filter_map(Requirement::parse).all(|requirement| requirement.is_met_by(labels))
+}
+
 /// Whether no pod can be selected by both blocks, as far as two of their requirements show it. Policies for different
 /// applications are so, and need not name each other.
 pub fn are_disjoint(a: &str, b: &str) -> bool {
@@ -51,6 +58,18 @@ impl<'a> Requirement<'a> {
         Some(Self { operator, key, values })
     }
 
+    fn is_met_by(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(self.key);
+        let is_listed = || value.is_some_and(|value| self.values.split(' ').any(|listed| listed == value));
+        match self.operator {
+            "In" => is_listed(),
+            "NotIn" => !is_listed(),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    }
+
     fn excludes(&self, other: &Self) -> bool {
         let allows = |value: &str| other.values.split(' ').any(|allowed| allowed == value);
         self.key == other.key
@@ -71,8 +90,6 @@ fn line(requirement: &LabelSelectorRequirement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use kube::core::{Selector, SelectorExt};
     use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -115,14 +132,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn disjoint_selectors_share_no_pod(a in selector(), b in selector()) {
-            let disjoint = are_disjoint(&selector_block(Some(&a)), &selector_block(Some(&b)));
+        fn blocks_select_what_their_selectors_do_and_disjoint_ones_share_no_pod(a in selector(), b in selector()) {
+            let block = selector_block(Some(&a));
+            let disjoint = are_disjoint(&block, &selector_block(Some(&b)));
             let [a, b] = [a, b].map(|selector| Selector::try_from(selector).expect("a selector"));
             let values = || [None, Some(""), Some("1"), Some("2"), Some("3")];
             for (on_a, on_b) in values().into_iter().flat_map(|on_a| values().map(|on_b| (on_a, on_b))) {
                 let labels = [("a", on_a), ("b", on_b)];
                 let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
                 let labels: BTreeMap<String, String> = labels.collect();
+                prop_assert_eq!(block_selects(&block, &labels), a.matches(&labels), "{:?}", labels);
                 prop_assert!(!(disjoint && a.matches(&labels) && b.matches(&labels)), "{labels:?}");
             }
         }

@@ -4,6 +4,7 @@ mod properties;
 mod selecting;
 mod world;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sipwarden_crds::Mode;
 use sipwarden_operator::{
     index::{ConfigChange, Fingerprint, Key, NamespaceState, PodFacts},
@@ -166,6 +167,48 @@ fn a_policy_that_is_invalid_when_the_operator_starts_keeps_what_the_operator_bef
     restarted.settle();
     assert_eq!(restarted.config_of("voice", "pbx-3").unwrap().timers.session_expires, secs(900));
     assert_eq!(restarted.condition("voice", "carrier", "Accepted"), "False Invalid");
+}
+
+#[test]
+fn workloads_made_after_the_restart_are_given_what_is_kept_of_a_faulty_or_paused_policy() {
+    let halted = paused(with_interval(policy("voice", "carrier", "pbx"), 600));
+    for unfit in [invalid("carrier"), halted] {
+        let mut world = World::voice();
+        world.policy(with_interval(policy("voice", "carrier", "pbx"), 900));
+        world.settle();
+        world.policy(edited(unfit));
+        world.settle();
+
+        let mut restarted = properties::restarted(&world, |events| events.into_iter().rev().collect());
+        restarted.workload("voice", deployment("new", "pbx"));
+        restarted.pod("voice", "new-1", pod("new-1", "new", "pbx"));
+        restarted.pod("voice", "web-1", pod("web-1", "web", "web"));
+        restarted.settle();
+        let config = restarted.config_of("voice", "new-1").expect("a config");
+        assert_eq!((config.policy.as_str(), config.timers.session_expires), ("carrier", secs(900)));
+        assert_eq!(restarted.configs[&Key::new("voice", "deployment-new")].spec, config);
+        assert!(restarted.config_of("voice", "web-1").is_none(), "it is none that the policy selects");
+        assert_eq!(restarted.status("voice", "carrier").pods.matched, 3);
+        let meta = ObjectMeta { labels: Some(labels([("app", "pbx")])), ..ObjectMeta::default() };
+        let given = restarted.index.annotation_for("voice", &meta).expect("it is known");
+        assert_eq!(sipwarden_crds::from_annotation(&given).expect("a config"), config, "so does admission");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_policy_is_nothing_to_another_one_of_its_name() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "carrier", "pbx"));
+    world.settle();
+    let mut other = invalid("carrier");
+    other.metadata.uid = Some("another".to_owned());
+    world.policies.insert(Key::new("voice", "carrier"), other);
+    let mut restarted = properties::restarted(&world, |events| events);
+    restarted.workload("voice", deployment("new", "pbx"));
+    restarted.pod("voice", "new-1", pod("new-1", "new", "pbx"));
+    restarted.settle();
+    assert!(restarted.config_of("voice", "new-1").is_none());
+    assert!(!restarted.configs.contains_key(&Key::new("voice", "sessionpolicy-carrier")));
 }
 
 #[test]
