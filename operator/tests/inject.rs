@@ -74,6 +74,16 @@ fn annotated(annotations: Value) -> Value {
 }
 
 #[test]
+fn in_a_pod_with_resources_the_sidecar_has_none_of_its_own() {
+    let mut pod = asterisk();
+    assert_eq!(sidecar(&injected(&pod))["resources"]["requests"]["memory"], "24Mi");
+    for of_pod in [json!({ "requests": { "cpu": "1" } }), json!({ "limits": { "memory": "1Gi" } })] {
+        pod["spec"]["resources"] = of_pod;
+        assert_eq!(sidecar(&injected(&pod))["resources"], json!({}));
+    }
+}
+
+#[test]
 fn the_sidecar_is_a_restartable_init_container_before_all_others() {
     let mut pod = asterisk();
     pod["spec"]["initContainers"] = json!([{ "name": "migrate", "image": "migrate:1" }]);

@@ -156,7 +156,7 @@ pub fn inject(
 
     let mut edits = Edits::new(pod);
     takeover.edit(&mut edits);
-    edits.first_init_container(sidecar::container(&wishes, &takeover, &secrets));
+    edits.first_init_container(sidecar::container(pod, &wishes, &takeover, &secrets));
     edits.volumes(sidecar::volumes(&secrets));
     edits.label(names::SIDECAR, names::SIDECAR_INJECTED);
     edits.annotation(names::INJECTED, &settings.revision);

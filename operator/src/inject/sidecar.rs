@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The sidecar, as JSON that Kubernetes knows.
-pub(super) fn container(wishes: &Wishes, takeover: &Takeover, secrets: &[String]) -> Value {
+pub(super) fn container(pod: &Pod, wishes: &Wishes, takeover: &Takeover, secrets: &[String]) -> Value {
     let mut container = json!({
         "name": names::CONTAINER,
         "image": wishes.image,
@@ -32,10 +32,7 @@ pub(super) fn container(wishes: &Wishes, takeover: &Takeover, secrets: &[String]
         "startupProbe": probe("/readyz", 1, 60),
         "readinessProbe": probe("/readyz", 5, 3),
         "livenessProbe": probe("/livez", 10, 3),
-        "resources": {
-            "requests": { "cpu": wishes.cpu_request, "memory": wishes.memory_request },
-            "limits": { "memory": wishes.memory_limit },
-        },
+        "resources": resources(pod, wishes),
         "securityContext": {
             "runAsNonRoot": true,
             "runAsUser": 65532,
@@ -137,6 +134,19 @@ fn ports(takeover: &Takeover) -> Vec<Value> {
 
 fn field_env(name: &str, path: &str) -> Value {
     json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
+}
+
+/// None in a pod with resources of its own: the API server has filled in its requests before, and refuses a pod whose
+/// containers ask for more.
+fn resources(pod: &Pod, wishes: &Wishes) -> Value {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    if of_pod.is_some_and(|of_pod| of_pod.requests.is_some() || of_pod.limits.is_some()) {
+        return json!({});
+    }
+    json!({
+        "requests": { "cpu": wishes.cpu_request, "memory": wishes.memory_request },
+        "limits": { "memory": wishes.memory_limit },
+    })
 }
 
 /// By name, so that what looks at the pod sees which port it is.

@@ -195,6 +195,12 @@ fn with(path: &str, value: Value) -> Value {
     pod
 }
 
+fn named(name: &str, pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    pod["metadata"]["name"] = json!(name);
+    pod
+}
+
 /// Creates pods through the policies, and through `inject`; gives how many came out with a sidecar.
 fn compare(namespace: &str, settings: &Settings, config: &BTreeMap<String, String>, mut pods: Vec<Value>) -> usize {
     let facts = NamespaceFacts::selected_for(&settings.revision);
@@ -335,6 +341,28 @@ fn both_injectors_leave_the_same_pods_alone() {
         with("/metadata/annotations", json!({})),
     ];
     assert_eq!(compare_all(pods), 8);
+}
+
+#[test]
+fn in_a_pod_with_resources_both_injectors_give_the_sidecar_none_of_its_own() {
+    let of_containers = json!({ "requests": { "cpu": "100m", "memory": "64Mi" } });
+    let pods = [
+        json!({ "limits": { "cpu": "1", "memory": "128Mi" } }),
+        json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } }),
+        json!({ "requests": { "memory": "64Mi" } }),
+        json!({}),
+    ];
+    let mut pods: Vec<Value> = pods.into_iter().map(|of_pod| with("/spec/resources", of_pod)).collect();
+    // With what its containers ask for, and nothing left.
+    for pod in pods.clone().iter_mut().take(2) {
+        pod["spec"]["containers"][1]["resources"] = of_containers.clone();
+        pods.push(pod.take());
+    }
+    assert_eq!(compare_all(pods.clone()), pods.len());
+    let by_policy = created(cluster(), WITH_DEFAULTS, &[named("whole", &pods[0]), named("empty", &pods[3])]).unwrap();
+    let sidecar = |pod: &Value| pod["spec"]["initContainers"][0]["resources"].clone();
+    assert_eq!(sidecar(&by_policy[0]), json!({}));
+    assert_eq!(sidecar(&by_policy[1])["limits"]["memory"], defaults().memory_limit, "what is empty sets nothing");
 }
 
 #[test]
