@@ -20,11 +20,11 @@ pub enum Acceptance {
 /// How much of what a policy asks for is so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programming {
-    /// Every pod it is in force for is in step.
+    /// Every pod it is in force for was given it, and no sidecar says that it obeys something else.
     Programmed,
-    /// No pod is in step yet.
+    /// No pod is so far yet.
     Pending,
-    /// Some pods are in step.
+    /// Some pods are.
     PartiallyProgrammed,
     /// Every pod it selects obeys a policy of higher priority.
     Overridden,

@@ -156,7 +156,7 @@ impl Namespace {
     }
 
     fn programming(&self, policy: &Policy, tally: &Tally) -> (Programming, String) {
-        let Tally { matched, injected, settled, lost, refused, .. } = *tally;
+        let Tally { matched, injected, in_step, settled, lost, refused, .. } = *tally;
         let others = [("obeying another policy", lost), ("unable to have a sidecar, see their Events", refused)];
         let others = others.iter().filter(|(_, count)| *count > 0);
         let also: String = others.map(|(why, count)| format!("; selected, but {why}: {count}")).collect();
@@ -172,11 +172,16 @@ impl Namespace {
             return (Programming::Pending, "there is nothing to obey yet".to_owned());
         }
         if settled == matched {
-            let text =
-                if matched == 0 { "no pod is to obey it".to_owned() } else { format!("pods that obey it: {matched}") };
+            let text = if matched == 0 {
+                "no pod is to obey it".to_owned()
+            } else {
+                format!("pods that were given it: {matched}; that said they obey it: {in_step}")
+            };
             return (Programming::Programmed, text + &also);
         }
-        let mut text = format!("pods that obey it: {settled} of {matched}");
+        let mut text = format!(
+            "pods that were given it and say nothing else: {settled} of {matched}; that said they obey it: {in_step}"
+        );
         if injected < matched {
             let bare = matched - injected;
             text += &format!("; without a sidecar: {bare}, to be made anew (kubectl rollout restart)");
