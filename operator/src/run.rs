@@ -132,6 +132,7 @@ impl Process {
             metrics: metrics.clone(),
             pulse: pulse.clone(),
             settings: self.args.settings(),
+            namespace: self.args.namespace.clone(),
         }
     }
 

@@ -23,6 +23,8 @@ use crate::{
 const MAX_NAMESPACES: usize = 64;
 /// Before, the pod may not have been admitted for long; after, it is of no interest.
 const RUNNING: &str = "status.phase=Running";
+/// Namespaces whose pods no injector touches, as in the chart, beside the operator's own.
+const UNTOUCHED: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// Which pods one watch sees. No pod is in two of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +42,7 @@ pub(super) async fn run(watcher: Watcher) {
     let mut opted_in = watcher.state.opted_in();
     let mut running = Running(HashMap::new());
     loop {
-        let wanted = scopes(&opted_in.borrow_and_update());
+        let wanted = scopes(&opted_in.borrow_and_update(), &watcher.namespace);
         let unwanted: Vec<Scope> = running.0.keys().filter(|scope| !wanted.contains(scope)).cloned().collect();
         for scope in unwanted {
             if let Some(task) = running.0.remove(&scope) {
@@ -69,14 +71,33 @@ impl Drop for Running {
     }
 }
 
-fn scopes(opted_in: &BTreeSet<String>) -> Vec<Scope> {
+fn scopes(opted_in: &BTreeSet<String>, own: &str) -> Vec<Scope> {
     let mut scopes = vec![Scope::Asking];
     if opted_in.len() > MAX_NAMESPACES {
         scopes.push(Scope::Cluster);
     } else {
-        scopes.extend(opted_in.iter().cloned().map(Scope::Namespace));
+        let touched = opted_in.iter().filter(|name| untouched(own).all(|untouched| untouched != *name));
+        scopes.extend(touched.cloned().map(Scope::Namespace));
     }
     scopes
+}
+
+fn untouched(own: &str) -> impl Iterator<Item = &str> {
+    UNTOUCHED.into_iter().chain([own])
+}
+
+fn label_selector(scope: &Scope) -> String {
+    let bare = format!("{}!={}", names::SIDECAR, names::SIDECAR_INJECTED);
+    match scope {
+        Scope::Asking => format!("{bare},{}={}", names::INJECT, names::ENABLED),
+        Scope::Namespace(_) | Scope::Cluster => {
+            format!("{bare},{} notin ({},{})", names::INJECT, names::ENABLED, names::DISABLED)
+        }
+    }
+}
+
+fn field_selector(own: &str) -> String {
+    untouched(own).fold(RUNNING.to_owned(), |selector, name| format!("{selector},metadata.namespace!={name}"))
 }
 
 fn forget(index: &mut Index, scope: &Scope) {
@@ -93,14 +114,10 @@ async fn follow(watcher: Watcher, scope: Scope) {
         Scope::Namespace(name) => Api::namespaced_with(watcher.client.clone(), name, &resource),
         Scope::Asking | Scope::Cluster => Api::all_with(watcher.client.clone(), &resource),
     };
-    let bare = format!("{}!={}", names::SIDECAR, names::SIDECAR_INJECTED);
-    let labels = match scope {
-        Scope::Asking => format!("{bare},{}={}", names::INJECT, names::ENABLED),
-        Scope::Namespace(_) | Scope::Cluster => format!("{bare},!{}", names::INJECT),
-    };
+    let (labels, fields) = (label_selector(&scope), field_selector(&watcher.namespace));
     // Others count for as long as the process, but this one ends with its namespaces.
     let _ending = watcher.pulse.ending(api.resource_url(), &labels);
-    let stream = kube_watcher(api, config().labels(&labels).fields(RUNNING));
+    let stream = kube_watcher(api, config().labels(&labels).fields(&fields));
     watcher
         .follow(
             Watched::BarePods,
@@ -122,9 +139,22 @@ mod tests {
     #[test]
     fn many_namespaces_are_watched_as_one_cluster() {
         let names = |count: usize| (0..count).map(|number| format!("n{number}")).collect();
-        assert_eq!(scopes(&names(0)), [Scope::Asking]);
-        assert_eq!(scopes(&names(1)), [Scope::Asking, Scope::Namespace("n0".to_owned())]);
-        assert_eq!(scopes(&names(MAX_NAMESPACES)).len(), MAX_NAMESPACES + 1);
-        assert_eq!(scopes(&names(MAX_NAMESPACES + 1)), [Scope::Asking, Scope::Cluster]);
+        let scopes = |opted_in| scopes(&opted_in, "sipwarden-system");
+        assert_eq!(scopes(names(0)), [Scope::Asking]);
+        assert_eq!(scopes(names(1)), [Scope::Asking, Scope::Namespace("n0".to_owned())]);
+        assert_eq!(scopes(names(MAX_NAMESPACES)).len(), MAX_NAMESPACES + 1);
+        assert_eq!(scopes(names(MAX_NAMESPACES + 1)), [Scope::Asking, Scope::Cluster]);
+    }
+
+    #[test]
+    fn only_namespaces_that_injectors_touch_are_watched() {
+        let opted_in = ["kube-system", "sipwarden-system", "voice"].map(str::to_owned).into();
+        let watched = scopes(&opted_in, "sipwarden-system");
+        assert_eq!(watched, [Scope::Asking, Scope::Namespace("voice".to_owned())]);
+        assert_eq!(
+            field_selector("sipwarden-system"),
+            "status.phase=Running,metadata.namespace!=kube-system,metadata.namespace!=kube-node-lease,\
+             metadata.namespace!=sipwarden-system"
+        );
     }
 }

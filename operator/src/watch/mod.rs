@@ -58,6 +58,8 @@ pub struct Watcher {
     pub pulse: Pulse,
     /// By which pods without a sidecar are judged.
     pub settings: Settings,
+    /// The operator's own, whose pods no injector touches.
+    pub namespace: String,
 }
 
 impl Watcher {
@@ -276,7 +278,7 @@ mod tests {
         let state = Arc::new(State::new("default"));
         let metrics = Metrics::new().expect("metrics");
         let settings = Settings::new("default", "");
-        Watcher { client, state: state.clone(), metrics, pulse: Pulse::default(), settings }
+        Watcher { client, state: state.clone(), metrics, pulse: Pulse::default(), settings, namespace: String::new() }
             .follow(
                 Watched::Namespaces,
                 stream::iter(events),
