@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::http;
 use crate::hub::{Hub, HubParts};
 use crate::logs::LogFilter;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::policy_file::PolicyFile;
 use crate::readiness::{Pending, Readiness};
@@ -153,7 +154,9 @@ impl Bound {
         let shards = self.settings.workers;
         let begin = |otlp| Tracing::begin(otlp, shards, self.endpoints.clone(), metrics.clone());
         let tracing = self.settings.otlp.as_ref().map(begin).transpose()?;
-        let connections = tcp::Streams::new(workers.runtime.clone(), workers.commands[0].clone(), metrics.clone());
+        let max_queued = memory::max_queued(memory::limit());
+        let commands = workers.commands[0].clone();
+        let connections = tcp::Streams::new(workers.runtime.clone(), commands, metrics.clone(), max_queued);
         let (lookups, lookups_asked) = mpsc::unbounded_channel();
         let config = Arc::new(shard_config(&self.settings, &self.endpoints)?);
         let policy = self.policy.in_force().policy;

@@ -15,6 +15,9 @@ const CALL_BYTES: u64 = 2304;
 /// The process without calls.
 const BASE_BYTES: u64 = 16 << 20;
 
+/// Most bytes that may wait to be written to all stream connections together.
+const MOST_QUEUED: u64 = 32 << 20;
+
 /// The memory limit of this process's control group in bytes, of either version; None without one.
 pub fn limit() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -27,6 +30,12 @@ pub fn max_calls(limit: Option<u64>, record_mib: u32) -> usize {
     let Some(limit) = limit else { return Settings::MOST_CALLS };
     let free = (limit - limit / 8).saturating_sub(BASE_BYTES + (u64::from(record_mib) << 20));
     usize::try_from(free / CALL_BYTES).unwrap_or(usize::MAX).min(Settings::MOST_CALLS)
+}
+
+/// How many bytes may wait to be written to streams: what [`max_calls`] leaves free.
+pub fn max_queued(limit: Option<u64>) -> usize {
+    let most = limit.map_or(MOST_QUEUED, |limit| MOST_QUEUED.min(limit / 8));
+    usize::try_from(most).expect("below MOST_QUEUED")
 }
 
 /// The lowest of what the process's group says, `own` being `/proc/self/cgroup`, and the group that is mounted as the root.
@@ -77,6 +86,11 @@ mod tests {
         assert_eq!(limit(&[("memory.max", "max")], "0::/\n"), None);
         assert_eq!(limit(&[("memory/memory.limit_in_bytes", "9223372036854771712")], "4:memory:/\n"), None);
         assert_eq!(limit(&[], ""), None);
+    }
+
+    #[test]
+    fn what_waits_to_be_written_fits_into_what_calls_leave_free() {
+        assert_eq!([None, Some(1 << 40), Some(64 << 20)].map(max_queued), [32 << 20, 32 << 20, 8 << 20]);
     }
 
     #[test]

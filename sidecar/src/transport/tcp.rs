@@ -29,6 +29,8 @@ const BACKLOG: i32 = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Well above the time between two refreshes of a usual session, and the keep-alives of RFC 5626.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Timer F (RFC 3261 §17.1.2.2): no transaction waits longer for a peer that takes nothing, or that connects and says nothing.
+const PEER_TIMEOUT: Duration = Duration::from_secs(32);
 /// The system probes a silent peer after this long, so that a dead one does not hold its place until the idle time-out.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 /// After an error of `accept`, usually no file descriptors.
@@ -50,8 +52,18 @@ struct Inner {
     runtime: Handle,
     inbound: mpsc::Sender<Command>,
     metrics: Arc<Metrics>,
-    max_connections: usize,
-    idle_timeout: Duration,
+    bounds: Bounds,
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    connections: usize,
+    /// Bytes that may wait for all peers together.
+    queued: usize,
+    /// How long a connection may be silent.
+    idle: Duration,
+    /// How long it may take nothing of what is written to it, and how long one that was accepted may be silent at first.
+    peer: Duration,
 }
 
 /// Binds `addr`.
@@ -65,21 +77,18 @@ pub fn bind(addr: SocketAddr) -> io::Result<StdListener> {
 }
 
 impl Streams {
-    /// No connections yet. Tasks run in `runtime`; messages go into `inbound`.
-    pub fn new(runtime: Handle, inbound: mpsc::Sender<Command>, metrics: Arc<Metrics>) -> Streams {
-        Streams::with_limits(runtime, inbound, metrics, MAX_CONNECTIONS, IDLE_TIMEOUT)
+    /// No connections yet. Tasks run in `runtime`; messages go into `inbound`; no more than `max_queued` bytes wait to be
+    /// written.
+    pub fn new(runtime: Handle, inbound: mpsc::Sender<Command>, metrics: Arc<Metrics>, max_queued: usize) -> Streams {
+        let bounds =
+            Bounds { connections: MAX_CONNECTIONS, queued: max_queued, idle: IDLE_TIMEOUT, peer: PEER_TIMEOUT };
+        Streams::with_bounds(runtime, inbound, metrics, bounds)
     }
 
-    fn with_limits(
-        runtime: Handle,
-        inbound: mpsc::Sender<Command>,
-        metrics: Arc<Metrics>,
-        max_connections: usize,
-        idle_timeout: Duration,
-    ) -> Streams {
-        let table = Mutex::default();
+    fn with_bounds(runtime: Handle, inbound: mpsc::Sender<Command>, metrics: Arc<Metrics>, bounds: Bounds) -> Streams {
+        let table = Mutex::new(Table::new(bounds.queued));
         let emptied = watch::Sender::new(());
-        Streams { inner: Arc::new(Inner { table, emptied, runtime, inbound, metrics, max_connections, idle_timeout }) }
+        Streams { inner: Arc::new(Inner { table, emptied, runtime, inbound, metrics, bounds }) }
     }
 
     /// Accepts connections of `endpoint` until [`Self::close`].
@@ -123,7 +132,8 @@ impl Streams {
     pub fn accepted<S: AsyncRead + AsyncWrite + Send + 'static>(&self, endpoint: u16, peer: SocketAddr, stream: S) {
         let connection = self.open(&mut self.inner.table(), endpoint, peer);
         if let Some(connection) = connection {
-            self.inner.runtime.spawn(self.clone().serve(connection, stream));
+            let silence = self.inner.bounds.peer;
+            self.inner.runtime.spawn(self.clone().serve(connection, stream, silence));
         }
     }
 
@@ -155,7 +165,7 @@ impl Streams {
         if table.closing {
             return None;
         }
-        if table.len() >= self.inner.max_connections {
+        if table.len() >= self.inner.bounds.connections {
             self.inner.metrics.limit(Limit::Connections);
             return None;
         }
@@ -165,7 +175,10 @@ impl Streams {
 
     async fn connect(self, connection: Arc<Connection>, local: SocketAddr) {
         match timeout(CONNECT_TIMEOUT, connect(local, connection.flow.peer)).await {
-            Ok(Ok(stream)) => return self.serve(connection, stream).await,
+            Ok(Ok(stream)) => {
+                let idle = self.inner.bounds.idle;
+                return self.serve(connection, stream, idle).await;
+            }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => self.error(TransportError::Refused),
             Ok(Err(_)) => self.error(TransportError::Send),
             Err(_) => self.error(TransportError::ConnectTimeout),
@@ -173,29 +186,35 @@ impl Streams {
         self.remove(&connection);
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Send>(self, connection: Arc<Connection>, stream: S) {
+    /// `silence`: how long the peer may take until it says something.
+    async fn serve<S: AsyncRead + AsyncWrite + Send>(self, connection: Arc<Connection>, stream: S, silence: Duration) {
         let (reading, writing) = tokio::io::split(stream);
         tokio::select! {
-            () = self.read(&connection, reading) => {}
-            result = connection.write(writing) => if result.is_err() { self.error(TransportError::Send) },
+            () = self.read(&connection, reading, silence) => {}
+            result = connection.write(writing, self.inner.bounds.peer) => if result.is_err() { self.error(TransportError::Send) },
         }
         self.remove(&connection);
     }
 
     /// Until the peer closes, is silent for too long, or cannot be understood.
-    async fn read(&self, connection: &Connection, mut stream: impl AsyncRead + Unpin) {
+    async fn read(&self, connection: &Connection, mut stream: impl AsyncRead + Unpin, mut silence: Duration) {
         let mut framer = Framer::default();
         let mut buffer = Vec::with_capacity(READ_LEN);
         loop {
+            connection.is_read().await;
             buffer.reserve(READ_LEN);
-            match timeout(self.inner.idle_timeout, stream.read_buf(&mut buffer)).await {
+            match timeout(silence, stream.read_buf(&mut buffer)).await {
                 Ok(Ok(0)) => return,
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return self.error(TransportError::Receive),
                 Err(_) => return self.error(TransportError::Idle),
             }
             match self.take_messages(connection, &mut framer, &buffer).await {
-                Some(consumed) => drop(buffer.drain(..consumed)),
+                Some(0) => {}
+                Some(consumed) => {
+                    buffer.drain(..consumed);
+                    silence = self.inner.bounds.idle;
+                }
                 None => return self.error(TransportError::Framing),
             }
         }
