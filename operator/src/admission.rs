@@ -53,7 +53,7 @@ impl Audience for Desk {
         let Some(about) = workload.or_else(|| controller(pod)) else { return };
         self.events.send(match refusal {
             None => Note {
-                namespace: namespace.to_owned(),
+                namespace: Some(namespace.to_owned()),
                 about,
                 type_: EventType::Normal,
                 reason: "Injected",

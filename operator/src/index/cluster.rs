@@ -1,11 +1,15 @@
 //! A ClusterSessionPolicy as the index keeps it.
 
-use kube::core::{Selector, SelectorExt};
+use kube::{
+    Resource,
+    core::{Selector, SelectorExt},
+};
 use sipwarden_crds::{ClusterSessionPolicy, ClusterSessionPolicyStatus};
 
-use super::facts::Labels;
+use super::facts::{Labels, Owner};
 
 pub(super) struct Cluster {
+    pub(super) owner: Owner,
     pub(super) generation: i64,
     pub(super) fault: Option<String>,
     /// The last one that was valid, without status.
@@ -18,6 +22,8 @@ impl Cluster {
     pub(super) fn new(mut policy: ClusterSessionPolicy, unreadable: Option<String>, before: Option<Cluster>) -> Self {
         let status = policy.status.take().unwrap_or_default();
         let generation = policy.metadata.generation.unwrap_or_default();
+        let kind = ClusterSessionPolicy::kind(&());
+        let owner = Owner::of(sipwarden_crds::API_VERSION, &kind, &policy.metadata);
         let kept = before.and_then(|before| before.in_force);
         let kept = kept.filter(|(kept, _)| kept.metadata.uid == policy.metadata.uid);
         policy.metadata.managed_fields = None;
@@ -26,7 +32,7 @@ impl Cluster {
             Ok(selector) => (None, Some((policy, selector))),
             Err(fault) => (Some(fault), kept),
         };
-        Self { generation, fault, in_force, status }
+        Self { owner, generation, fault, in_force, status }
     }
 
     /// Its bounds, if they are for a namespace with these labels.

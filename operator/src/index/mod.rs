@@ -42,7 +42,7 @@ pub use self::{
     },
     namespace::BarePods,
 };
-use self::{cluster::Cluster, namespace::Namespace};
+use self::{cluster::Cluster, namespace::Namespace, policy::Policy};
 use crate::inject::{NamespaceFacts, Skip};
 
 /// The name of the config of pods that no policy selects any more; a sidecar that was never given one calls its own so.
@@ -275,13 +275,23 @@ impl Index {
         Some((status, observed))
     }
 
-    /// What a ClusterSessionPolicy's status has to become; None if it is so.
-    pub fn cluster_status(&self, name: &str, now: &Time) -> Option<ClusterSessionPolicyStatus> {
+    /// What a ClusterSessionPolicy's status has to become, and what it is; None if it is so.
+    pub fn cluster_status(
+        &self,
+        name: &str,
+        now: &Time,
+    ) -> Option<(ClusterSessionPolicyStatus, &ClusterSessionPolicyStatus)> {
         let cluster = self.clusters.get(name)?;
         let managed = || self.namespaces.values().filter(|namespace| namespace.exists);
         let namespaces = managed().filter(|namespace| cluster.bounds_for(&namespace.state.labels).is_some()).count();
         let clamped = managed().map(|namespace| namespace.clamped_by(name)).sum();
-        Some(cluster.status_of(namespaces, clamped, now)).filter(|status| *status != cluster.status)
+        let status = Some(cluster.status_of(namespaces, clamped, now)).filter(|status| *status != cluster.status)?;
+        Some((status, &cluster.status))
+    }
+
+    /// A ClusterSessionPolicy, as what is told about it names it.
+    pub fn cluster_owner(&self, name: &str) -> Option<Owner> {
+        self.clusters.get(name).map(|cluster| cluster.owner.clone())
     }
 
     /// Who to tell something about a pod: its workload, if that is known.
@@ -290,10 +300,10 @@ impl Index {
         owner.or_else(|| self.namespaces.get(namespace)?.owner_of(&config_name))
     }
 
-    /// The metadata of a SessionPolicy.
-    pub fn policy_metadata(&self, policy: &Key) -> Option<&ObjectMeta> {
+    /// A SessionPolicy, as what is told about it names it.
+    pub fn policy_owner(&self, policy: &Key) -> Option<Owner> {
         let namespace = self.namespaces.get(&policy.namespace)?;
-        namespace.policies.get(policy.name.as_str()).map(|policy| &policy.observed.metadata)
+        namespace.policies.get(policy.name.as_str()).map(Policy::owner)
     }
 
     /// Pods of the workload with this SidecarConfig that run without the sidecar they asked for; None if there are none.

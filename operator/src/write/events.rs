@@ -33,8 +33,8 @@ const MAX_NOTE_CHARS: usize = 256;
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// Of the object.
-    pub namespace: String,
+    /// Of the object; None if it is in none.
+    pub namespace: Option<String>,
     /// The object it is about.
     pub about: Owner,
     /// Whether someone should do something about it.
@@ -54,7 +54,7 @@ impl Note {
     /// Pods of `about` stay without the sidecar they asked for.
     pub fn skipped(namespace: &str, about: Owner, note: String) -> Self {
         let (type_, reason) = (EventType::Warning, "InjectionSkipped");
-        Self { namespace: namespace.to_owned(), about, type_, reason, note }
+        Self { namespace: Some(namespace.to_owned()), about, type_, reason, note }
     }
 }
 
@@ -94,7 +94,7 @@ async fn publish(recorder: Recorder, mut receiver: mpsc::Receiver<Note>, metrics
             api_version: Some(about.api_version),
             kind: Some(about.kind),
             name: Some(about.name),
-            namespace: Some(namespace),
+            namespace,
             uid: Some(about.uid).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
@@ -112,16 +112,20 @@ async fn publish(recorder: Recorder, mut receiver: mpsc::Receiver<Note>, metrics
     }
 }
 
-/// What was told lately.
+/// What was told lately. A bare pod under admission has no uid yet, so its place and kind count too.
 #[derive(Default)]
-struct Told(HashMap<(String, String, &'static str, String), Instant>);
+struct Told(HashMap<About, Instant>);
+
+/// Namespace; kind, name and uid; reason; text.
+type About = (Option<String>, [String; 3], &'static str, String);
 
 impl Told {
     fn is_new(&mut self, note: &Note, now: Instant) -> bool {
         if self.0.len() >= MAX_REMEMBERED {
             self.0.clear();
         }
-        let key = (note.about.uid.clone(), note.about.name.clone(), note.reason, note.note.clone());
+        let Owner { kind, name, uid, .. } = note.about.clone();
+        let key = (note.namespace.clone(), [kind, name, uid], note.reason, note.note.clone());
         let before = self.0.get(&key).copied();
         if before.is_some_and(|before| now.duration_since(before) < QUIET) {
             return false;
@@ -137,14 +141,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_same_is_told_once_in_a_while() {
-        let about = Owner { api_version: "v1".into(), kind: "Pod".into(), name: "p".into(), uid: "u".into() };
+        let about = Owner { api_version: "v1".into(), kind: "Pod".into(), name: "p".into(), uid: String::new() };
         let note =
-            Note { namespace: "n".into(), about, type_: EventType::Normal, reason: "Injected", note: "a".into() };
+            Note { namespace: Some("n".into()), about, type_: EventType::Normal, reason: "Injected", note: "a".into() };
         let mut told = Told::default();
         let start = Instant::now();
         assert!(told.is_new(&note, start));
         assert!(!told.is_new(&note, start + Duration::from_secs(59)));
         assert!(told.is_new(&Note { note: "b".into(), ..note.clone() }, start));
+        assert!(told.is_new(&Note { namespace: Some("m".into()), ..note.clone() }, start), "another one of its name");
         assert!(told.is_new(&note, start + QUIET));
     }
 }

@@ -13,11 +13,11 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, SidecarConfigObject};
+use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SidecarConfigObject};
 
 use super::{FIELD_MANAGER, Note, Writer};
 use crate::{
-    index::{BarePods, Key, Owner},
+    index::{BarePods, Key},
     metrics::Written,
     queue::{Outcome, Task},
     state::Told,
@@ -40,22 +40,15 @@ async fn policy(writer: &Writer, key: Key) -> Result<(), Outcome> {
     let now = now();
     let looked = writer.state.look(|index| {
         let (status, observed) = index.policy_status(&key, &now)?;
-        let event = news(&status, observed);
-        let uid = index.policy_metadata(&key)?.uid.clone().unwrap_or_default();
-        Some((status, event, uid))
+        let event = news(&status.conditions, &observed.conditions);
+        Some((status, event, index.policy_owner(&key)?))
     });
-    let Some((status, event, uid)) = looked else { return Ok(()) };
+    let Some((status, event, about)) = looked else { return Ok(()) };
     let api: Api<SessionPolicy> = Api::namespaced(writer.client.clone(), &key.namespace);
-    apply_status(writer, Written::PolicyStatus, &api, (&key.name, Some(&uid)), &status).await?;
+    apply_status(writer, Written::PolicyStatus, &api, (&key.name, Some(&about.uid)), &status).await?;
     if let Some((reason, note)) = event {
-        let kind = SessionPolicy::kind(&()).into_owned();
-        let about = Owner {
-            api_version: sipwarden_crds::API_VERSION.to_owned(),
-            kind,
-            name: key.name.clone(),
-            uid: uid.clone(),
-        };
-        writer.events.send(Note { namespace: key.namespace.clone(), about, type_: EventType::Warning, reason, note });
+        let namespace = Some(key.namespace.clone());
+        writer.events.send(Note { namespace, about, type_: EventType::Warning, reason, note });
     }
     writer.state.update(|index| index.told(&key, status));
     Ok(())
@@ -69,9 +62,18 @@ async fn config(writer: &Writer, key: Key) -> Result<(), Outcome> {
 
 async fn cluster(writer: &Writer, name: &str) -> Result<(), Outcome> {
     let now = now();
-    let Some(status) = writer.state.look(|index| index.cluster_status(name, &now)) else { return Ok(()) };
+    let looked = writer.state.look(|index| {
+        let (status, observed) = index.cluster_status(name, &now)?;
+        let event = news(&status.conditions, &observed.conditions);
+        Some((status, event, index.cluster_owner(name)?))
+    });
+    let Some((status, event, about)) = looked else { return Ok(()) };
     let api: Api<ClusterSessionPolicy> = Api::all(writer.client.clone());
-    apply_status(writer, Written::ClusterStatus, &api, (name, None), &status).await
+    apply_status(writer, Written::ClusterStatus, &api, (name, Some(&about.uid)), &status).await?;
+    if let Some((reason, note)) = event {
+        writer.events.send(Note { namespace: None, about, type_: EventType::Warning, reason, note });
+    }
+    Ok(())
 }
 
 fn bare_workload(writer: &Writer, key: &Key) {
@@ -112,7 +114,7 @@ where
 }
 
 /// What people are to be told once, not for as long as it is so.
-fn news(status: &SessionPolicyStatus, observed: &SessionPolicyStatus) -> Option<(&'static str, String)> {
+fn news(status: &[Condition], observed: &[Condition]) -> Option<(&'static str, String)> {
     let new = accepted(status)?;
     let known = accepted(observed);
     let same = known.is_some_and(|known| known.reason == new.reason);
@@ -125,8 +127,8 @@ fn news(status: &SessionPolicyStatus, observed: &SessionPolicyStatus) -> Option<
     }
 }
 
-fn accepted(status: &SessionPolicyStatus) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == "Accepted")
+fn accepted(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == "Accepted")
 }
 
 fn now() -> Time {
@@ -140,22 +142,21 @@ mod tests {
 
     use super::*;
 
-    fn status(acceptance: Acceptance, message: &str) -> SessionPolicyStatus {
+    fn conditions(acceptance: Acceptance, message: &str) -> Vec<Condition> {
         let programming = (Programming::Pending, String::new());
         let judgement = Judgement { acceptance: (acceptance, message.to_owned()), programming };
-        SessionPolicyStatus { conditions: judgement.conditions(1, &[], &now()), ..SessionPolicyStatus::default() }
+        judgement.conditions(1, &[], &now())
     }
 
     #[test]
     fn only_what_is_new_is_an_event() {
         use Acceptance::{Accepted, Conflicted, Invalid};
-        let nothing = SessionPolicyStatus::default();
-        let news = |new: &SessionPolicyStatus, known: &SessionPolicyStatus| news(new, known).map(|(reason, _)| reason);
-        assert_eq!(news(&status(Accepted, ""), &nothing), None);
-        assert_eq!(news(&status(Invalid, "a"), &nothing), Some("PolicyInvalid"));
-        assert_eq!(news(&status(Invalid, "a"), &status(Invalid, "a")), None);
-        assert_eq!(news(&status(Invalid, "b"), &status(Invalid, "a")), Some("PolicyInvalid"));
-        assert_eq!(news(&status(Conflicted, "3 pods"), &status(Accepted, "")), Some("PolicyConflict"));
-        assert_eq!(news(&status(Conflicted, "4 pods"), &status(Conflicted, "3 pods")), None);
+        let news = |new: &[Condition], known: &[Condition]| news(new, known).map(|(reason, _)| reason);
+        assert_eq!(news(&conditions(Accepted, ""), &[]), None);
+        assert_eq!(news(&conditions(Invalid, "a"), &[]), Some("PolicyInvalid"));
+        assert_eq!(news(&conditions(Invalid, "a"), &conditions(Invalid, "a")), None);
+        assert_eq!(news(&conditions(Invalid, "b"), &conditions(Invalid, "a")), Some("PolicyInvalid"));
+        assert_eq!(news(&conditions(Conflicted, "3 pods"), &conditions(Accepted, "")), Some("PolicyConflict"));
+        assert_eq!(news(&conditions(Conflicted, "4 pods"), &conditions(Conflicted, "3 pods")), None);
     }
 }

@@ -246,7 +246,7 @@ fn bounds_of_the_cluster_hold_and_are_told() {
     assert_eq!(world.config_of("voice", "pbx-1").unwrap().timers.min_se, secs(300));
     let status = world.status("voice", "carrier");
     assert_eq!((status.clamped[0].field.as_str(), status.clamped[0].by.as_str()), ("spec.timers.minSE", "floor"));
-    let told = world.index.cluster_status("floor", &time(9)).unwrap();
+    let (told, _) = world.index.cluster_status("floor", &time(9)).unwrap();
     assert_eq!((told.namespaces, told.clamped_policies), (1, 1));
 
     world.index.remove_cluster("floor");
@@ -282,7 +282,7 @@ fn an_invalid_cluster_policy_keeps_its_bounds() {
     world.cluster(cluster_policy("floor", 10));
     world.settle();
     assert_eq!(world.config_of("voice", "pbx-1").unwrap().timers.min_se, secs(300));
-    let status = world.index.cluster_status("floor", &time(9)).unwrap();
+    let (status, _) = world.index.cluster_status("floor", &time(9)).unwrap();
     assert_eq!(status.conditions[0].reason, "Invalid");
 }
 

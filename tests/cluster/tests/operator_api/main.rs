@@ -187,6 +187,13 @@ async fn a_cluster_policy_is_a_floor_that_is_told() {
         (status.namespaces, status.clamped_policies) == (1, 1)
     })
     .await;
+    let faulty = json!({ "matchExpressions": [{ "key": "site", "operator": "In" }] });
+    let faulty = Patch::Merge(json!({ "spec": { "namespaceSelector": faulty } }));
+    clusters.patch("floor", &PatchParams::default(), &faulty).await.unwrap();
+    // Events about what is in no namespace are there.
+    let place = Site { client: site.client.clone(), namespace: "default".to_owned() };
+    eventually("an Event", || async { place.events_about("floor").await == ["PolicyInvalid"] }).await;
+    assert_eq!(site.config("pbx-0").await.unwrap().mode, Mode::Observe, "the bounds stay in force");
     clusters.delete("floor", &DeleteParams::default()).await.unwrap();
     eventually("freedom", || async { site.config("pbx-0").await.unwrap().mode == Mode::Enforce }).await;
     eventually("freedom told", || async { site.status("carrier").await.clamped.is_empty() }).await;
