@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use sipwarden_sip::value::{NameAddr, ValueError};
 use sipwarden_sip::{HeaderName, Message};
 
@@ -20,6 +21,9 @@ const UNANSWERED: Duration = Duration::from_secs(300);
 /// After its first 2xx, forks may still answer for 64 × T1 (RFC 3261 §13.2.2.4).
 const ANSWERED: Duration = Duration::from_secs(32);
 
+/// With the key, what [`BranchKey`] is for.
+const BRANCH: u64 = u64::from_le_bytes(*b"branch:\0");
+
 /// Everything that shares a Call-ID.
 pub(crate) struct Call {
     pub(crate) call_id: Box<[u8]>,
@@ -35,6 +39,8 @@ pub(crate) struct Setup {
     /// The side that called.
     pub(crate) from: Leg,
     pub(crate) cseq: u32,
+    /// Under which branches of whoever sent them its copies wait for an answer: a proxy before us may fork it.
+    pub(crate) branches: Vec<BranchKey>,
     /// What left us; nothing, when its headers were malformed and it passed unjudged.
     pub(crate) offer: Offer,
     pub(crate) half: Half,
@@ -71,6 +77,10 @@ pub(crate) struct Early {
     pub(crate) media: Option<Box<Media>>,
 }
 
+/// A keyed hash of the branch that the sender of a request gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BranchKey(u64);
+
 /// What the INVITE says of its sender, in one allocation: From value, Contact URI, Record-Route values.
 pub(crate) struct Caller {
     bytes: Box<[u8]>,
@@ -79,6 +89,22 @@ pub(crate) struct Caller {
     tag: Range<u32>,
     /// Record-Route values that stood in the INVITE when it came to us.
     pub(crate) route_count: usize,
+}
+
+impl BranchKey {
+    /// Of the topmost Via of a request that came.
+    pub(crate) fn of_request(key: u64, request: &Message) -> BranchKey {
+        BranchKey::of(key, request.top_via().ok().and_then(|via| via.branch))
+    }
+
+    /// Of the request that a response answers: below our Via stands the sender's.
+    pub(crate) fn of_response(key: u64, response: &Message) -> BranchKey {
+        BranchKey::of(key, response.second_via().ok().and_then(|via| via.branch))
+    }
+
+    fn of(key: u64, branch: Option<&[u8]>) -> BranchKey {
+        BranchKey(SipHasher13::new_with_keys(key, BRANCH).hash(branch.unwrap_or_default()))
+    }
 }
 
 impl Caller {
@@ -165,6 +191,19 @@ impl Setup {
     /// What the INVITE says of UPDATE on that leg.
     pub(crate) fn caller_update(&self, leg: Leg) -> UpdateSupport {
         if leg == self.from { self.update } else { UpdateSupport::default() }
+    }
+
+    /// A copy goes on under that branch, perhaps again; `most` of them are waited for.
+    pub(crate) fn passes_under(&mut self, branch: BranchKey, most: usize) {
+        if self.branches.len() < most && !self.branches.contains(&branch) {
+            self.branches.push(branch);
+        }
+    }
+
+    /// The copy of that branch has failed; true when none is left that waits.
+    pub(crate) fn fails_under(&mut self, branch: BranchKey) -> bool {
+        self.branches.retain(|waiting| *waiting != branch);
+        self.branches.is_empty()
     }
 
     /// Lives on: something was heard of it.

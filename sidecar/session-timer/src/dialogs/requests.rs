@@ -11,7 +11,7 @@ use crate::media::{Carrier, Content, Media};
 use crate::negotiation::Offer;
 use crate::numbering::Numbering;
 use crate::session::{Refresh, Retry, Session};
-use crate::setup::{Caller, Early, Setup, contact_uri};
+use crate::setup::{BranchKey, Caller, Early, Setup, contact_uri};
 use crate::{EndCause, EventKind, Flow, Leg, LimitKind, Time};
 
 /// What identifies a request inside its call.
@@ -64,11 +64,13 @@ impl Dialogs {
     ) -> Option<Verdict> {
         let call_id = message.call_id()?;
         let known = self.find_call(arrival.call, message);
+        let branch = BranchKey::of_request(self.config.tag_key, message);
         if let Some(call) = known
             && let Some(setup) = self.calls[call as usize].setup(sent.from, sent.from_tag, sent.cseq)
         {
-            // Retransmitted: the same goes on as the last time, whatever policy was loaded in between.
+            // Retransmitted, or forked before us: the same goes on as the last time, whatever policy was loaded in between.
             setup.touch(now);
+            setup.passes_under(branch, self.config.limits.per_call);
             repeat_request(&setup.ruling, setup.half, sent.from, message, setup.offer, edits);
             return Some(forward(None, message, &setup.numbers, sent.cseq, edits));
         }
@@ -96,6 +98,7 @@ impl Dialogs {
         let mut setup = Setup {
             from: sent.from,
             cseq: sent.cseq,
+            branches: vec![branch],
             offer: Offer { interval: None, refresher: None, min_se: None, uac_supports_timer: false },
             half,
             ruling,

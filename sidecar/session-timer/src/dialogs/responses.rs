@@ -12,7 +12,7 @@ use crate::identity::{Identity, Party};
 use crate::media::{Carrier, Content, Media};
 use crate::numbering::Numbering;
 use crate::session::{LegState, Session, Timer};
-use crate::setup::{Setup, contact_uri, join_routes, target_of};
+use crate::setup::{BranchKey, Setup, contact_uri, join_routes, target_of};
 use crate::{EndCause, EventKind, Flow, Leg, LimitKind, SessionId, Time};
 
 /// How many Record-Route values the owner adds to an INVITE: one for each side (RFC 5658).
@@ -231,15 +231,21 @@ impl Dialogs {
                         return Some(Verdict::Absorb);
                     }
                 }
-                self.setup_failed(now, call, answer);
+                self.setup_failed(now, call, answer, message);
             }
         }
         None
     }
 
-    fn setup_failed(&mut self, now: Time, call: u32, answer: Answer) {
+    /// One of its copies at least: another may be refused only because it met the first (RFC 3261 §8.2.2.2).
+    fn setup_failed(&mut self, now: Time, call: u32, answer: Answer, response: &Message) {
         let from = answer.by.other();
-        let setups = &mut self.calls[call as usize].setups;
+        let branch = BranchKey::of_response(self.config.tag_key, response);
+        let found = &mut self.calls[call as usize];
+        if found.setup(from, answer.from_tag, answer.cseq).is_some_and(|setup| !setup.fails_under(branch)) {
+            return;
+        }
+        let setups = &mut found.setups;
         for setup in setups.iter_mut().filter(|setup| setup.is_of(from, answer.from_tag, answer.cseq)) {
             // Its ACK and the copies of this response are numbered by it still.
             if setup.numbers.is_shifted() {

@@ -100,6 +100,44 @@ fn a_failure_after_the_first_2xx_does_not_touch_the_session() {
     assert_eq!(bench.dialogs.active(), 2, "another fork may still answer");
 }
 
+/// An INVITE that a proxy before us forked, or that came by two ways: its copies as they left.
+fn forked_before_us(bench: &mut Bench, caller: Leg) -> (Call, [Wire; 2]) {
+    let mut call = Call::from(caller);
+    let invite = call.invite().with_all(&[TIMER, "Session-Expires: 1800"]);
+    let copies =
+        ["one", "two"].map(|branch| Wire(invite.0.replace("branch=z9hG4bK", &format!("branch=z9hG4bK-{branch}"))));
+    (call, copies.map(|copy| bench.pass(caller, &copy)))
+}
+
+#[test]
+fn a_copy_that_is_refused_takes_no_timer_from_the_other() {
+    both_directions(|caller| {
+        for refused in [0, 1] {
+            let mut bench = Bench::enforcing(at_least(90));
+            let (call, copies) = forked_before_us(&mut bench, caller);
+            let failure = call.answer(&copies[refused], 482);
+            for _ in 0..2 {
+                bench.pass(caller.other(), &failure);
+            }
+            let ok = bench.pass(caller.other(), &call.answer(&copies[1 - refused], 200));
+            assert_eq!((ok.all("Session-Expires"), ok.all("Require")), (vec!["1800;refresher=uac"], vec!["timer"]));
+            assert_eq!(bench.timer(), Some((1800, caller)));
+        }
+    });
+}
+
+#[test]
+fn when_all_copies_have_failed_nothing_is_left_of_their_invite() {
+    let mut bench = Bench::enforcing(at_least(90));
+    let (call, copies) = forked_before_us(&mut bench, Leg::Remote);
+    for copy in &copies {
+        bench.pass(Leg::Local, &call.answer(copy, 486));
+    }
+    let late = call.answer(&copies[0], 200);
+    assert_eq!(bench.pass(Leg::Local, &late), late);
+    assert_eq!(bench.dialogs.known(), 0);
+}
+
 #[test]
 fn a_fork_that_answers_too_late_is_not_tracked() {
     let (mut bench, left, [a, b]) = forked(Leg::Local);
