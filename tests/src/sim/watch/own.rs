@@ -4,7 +4,7 @@
 use sipwarden_session_timer::{AppProbe, EndCause, Leg, Timers};
 
 use super::super::message::Sip;
-use super::super::timer::{LEAST, Role, SessionExpires};
+use super::super::timer::{LEAST, Role, SessionExpires, min_se_of};
 use super::{TICK_MS, Watch};
 
 /// 64 × T1.
@@ -117,6 +117,11 @@ impl Watch {
         let Some((interval, Leg::Local)) = held.timer else {
             return Err(format!("it refreshes, and the timer is {:?}", held.timer));
         };
+        let timers = self.timers_for(held.caller);
+        let most = interval.max(timers.session_expires_s()).max(timers.max_min_se_s());
+        if header.is_some_and(|header| header.delta > most) || min_se_of(request) > Some(most) {
+            return Err(format!("it asks for more than {most}: {request:?}"));
+        }
         if !held.stepped_by_request && now < held.armed_at + u64::from(interval) * 200 {
             return Err(format!("it refreshes at {now}, and the timer began at {}", held.armed_at));
         }
