@@ -61,18 +61,22 @@ helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
+{{- /* What belongs to this revision, as alternatives by the end of a name: a requirement for labels each. */ -}}
+{{- define "sipwarden.ofRevision" -}}
+{{- if eq .Values.revision "default" -}}
+"": {key: sipwarden.dev/rev, operator: DoesNotExist}
+"-rev": {key: sipwarden.dev/rev, operator: In, values: [default]}
+{{- else -}}
+"": {key: sipwarden.dev/rev, operator: In, values: [{{ .Values.revision | quote }}]}
+{{- end -}}
+{{- end -}}
+
 {{- /*
 Which pods are opted in, as alternatives by name: selectors know neither "or" nor "absent or default". Namespaces of the
 cluster itself are left alone, and ours, which must come up without itself.
 */ -}}
 {{- define "sipwarden.optedIn" -}}
-{{- $revisions := dict "" (dict "key" "sipwarden.dev/rev" "operator" "In" "values" (list .Values.revision)) -}}
-{{- if eq .Values.revision "default" -}}
-{{- $revisions = dict
-  "" (dict "key" "sipwarden.dev/rev" "operator" "DoesNotExist")
-  "-rev" (dict "key" "sipwarden.dev/rev" "operator" "In" "values" (list "default")) -}}
-{{- end -}}
-{{- range $suffix, $revision := $revisions }}
+{{- range $suffix, $revision := include "sipwarden.ofRevision" . | fromYaml }}
 namespace{{ $suffix }}:
   namespaceSelector:
     matchExpressions:

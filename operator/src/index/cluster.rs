@@ -7,9 +7,12 @@ use kube::{
 use sipwarden_crds::{ClusterSessionPolicy, ClusterSessionPolicyStatus};
 
 use super::facts::{Labels, Owner};
+use crate::inject::{names, revision_of};
 
 pub(super) struct Cluster {
     pub(super) owner: Owner,
+    /// Of the control plane that judges it and tells its status. Its bounds hold for those of the others as well.
+    pub(super) revision: String,
     pub(super) generation: i64,
     pub(super) fault: Option<String>,
     /// The last one that was valid, without status.
@@ -24,6 +27,8 @@ impl Cluster {
         let generation = policy.metadata.generation.unwrap_or_default();
         let kind = ClusterSessionPolicy::kind(&());
         let owner = Owner::of(sipwarden_crds::API_VERSION, &kind, &policy.metadata);
+        let label = policy.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION));
+        let revision = revision_of(label.map(String::as_str)).to_owned();
         let kept = before.and_then(|before| before.in_force);
         let kept = kept.filter(|(kept, _)| kept.metadata.uid == policy.metadata.uid);
         policy.metadata.managed_fields = None;
@@ -32,7 +37,7 @@ impl Cluster {
             Ok(selector) => (None, Some((policy, selector))),
             Err(fault) => (Some(fault), kept),
         };
-        Self { owner, generation, fault, in_force, status }
+        Self { owner, revision, generation, fault, in_force, status }
     }
 
     /// Its bounds, if they are for a namespace with these labels.

@@ -275,16 +275,16 @@ impl Index {
         Some((status, observed))
     }
 
-    /// What a ClusterSessionPolicy's status has to become, and what it is; None if it is so.
+    /// What a ClusterSessionPolicy's status has to become, and what it is; None if it is so, or another revision's to tell.
     pub fn cluster_status(
         &self,
         name: &str,
         now: &Time,
     ) -> Option<(ClusterSessionPolicyStatus, &ClusterSessionPolicyStatus)> {
-        let cluster = self.clusters.get(name)?;
-        let managed = || self.namespaces.values().filter(|namespace| namespace.exists);
-        let namespaces = managed().filter(|namespace| cluster.bounds_for(&namespace.state.labels).is_some()).count();
-        let clamped = managed().map(|namespace| namespace.clamped_by(name)).sum();
+        let cluster = self.clusters.get(name).filter(|cluster| cluster.revision == self.revision)?;
+        let existing = || self.namespaces.values().filter(|namespace| namespace.exists);
+        let namespaces = existing().filter(|namespace| cluster.bounds_for(&namespace.state.labels).is_some()).count();
+        let clamped = existing().map(|namespace| namespace.clamped_by(name)).sum();
         let status = Some(cluster.status_of(namespaces, clamped, now)).filter(|status| *status != cluster.status)?;
         Some((status, &cluster.status))
     }

@@ -97,8 +97,13 @@ impl NamespaceFacts {
 
     /// The control plane that the namespace belongs to.
     pub fn revision(&self) -> &str {
-        self.revision.as_deref().unwrap_or(names::DEFAULT_REVISION)
+        revision_of(self.revision.as_deref())
     }
+}
+
+/// The control plane that an object with this label [`names::REVISION`] belongs to: a namespace, or what is in none.
+pub fn revision_of(label: Option<&str>) -> &str {
+    label.unwrap_or(names::DEFAULT_REVISION)
 }
 
 /// A pod that is to have a sidecar.

@@ -6,9 +6,9 @@ pub const INJECT: &str = "sipwarden.dev/inject";
 pub const ENABLED: &str = "enabled";
 /// Asks for none; on a pod it overrules the namespace.
 pub const DISABLED: &str = "disabled";
-/// Label on a namespace: the revision of the control plane it belongs to.
+/// Label on a namespace or a ClusterSessionPolicy: the revision of the control plane it belongs to.
 pub const REVISION: &str = "sipwarden.dev/rev";
-/// The revision of namespaces without that label.
+/// The revision of those without that label.
 pub const DEFAULT_REVISION: &str = "default";
 
 /// Annotation: names of container ports to take over, separated by commas.

@@ -275,6 +275,20 @@ fn bounds_are_for_the_namespaces_they_select() {
 }
 
 #[test]
+fn bounds_hold_under_every_revision_and_one_of_them_tells_their_status() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "carrier", "pbx"));
+    for (revision, is_told) in [(Some("canary"), false), (Some("default"), true), (None, true)] {
+        let mut floor = cluster_policy("floor", 300);
+        floor.metadata.labels = revision.map(|revision| labels([("sipwarden.dev/rev", revision)]));
+        world.cluster(floor);
+        world.settle();
+        assert_eq!(world.config_of("voice", "pbx-1").unwrap().timers.min_se, secs(300), "{revision:?}");
+        assert_eq!(world.index.cluster_status("floor", &time(9)).is_some(), is_told, "{revision:?}");
+    }
+}
+
+#[test]
 fn an_invalid_cluster_policy_keeps_its_bounds() {
     let mut world = World::voice();
     world.policy(policy("voice", "carrier", "pbx"));

@@ -28,7 +28,9 @@ fn api() -> &'static Cluster {
         helm(&api, &["install", "sipwarden-crds", &chart("sipwarden-crds")]);
         let security =
             ["enforce", "warn"].map(|what| (format!("pod-security.kubernetes.io/{what}"), "restricted".into()));
-        let labels = Value::Object(security.into_iter().collect());
+        let mut labels = Value::Object(security.into_iter().collect());
+        // None of the revisions that are installed, since no operator answers for them.
+        labels["sipwarden.dev/rev"] = json!("none");
         // The other is the one that `helm test` makes.
         for namespace in [SYSTEM, "sipwarden-system-test"] {
             create_namespace(&api, namespace, labels.clone());
@@ -127,14 +129,55 @@ fn install_monitoring_definitions(api: &Cluster) {
     }
 }
 
+/// The webhooks of two revisions. No operator answers, so what reaches one is refused, and the refusal names its Service.
+fn side_by_side(api: &Cluster) -> [Option<&'static str>; 2] {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let settings = ["failurePolicy=Fail", "webhook.validationFailurePolicy=Fail", "webhook.timeoutSeconds=1"];
+        ["default", "next"].iter().for_each(|revision| install(api, revision, &settings));
+    });
+    ["sipwarden-webhook", "sipwarden-webhook-next"].map(Some)
+}
+
+/// The Services of the webhooks that the API server could not call, in order.
+fn called(refusal: &str) -> Vec<&str> {
+    assert!(refusal.contains("failed calling webhook"), "{refusal}");
+    let calls = refusal.split("https://").skip(1);
+    let mut services: Vec<&str> = calls.filter_map(|url| Some(url.split_once(".sipwarden-system.svc")?.0)).collect();
+    services.dedup();
+    services
+}
+
+#[test]
+fn each_policy_is_judged_by_one_revision() {
+    let api = api();
+    let [default, next] = side_by_side(api);
+    let namespaces = [
+        ("judged", None, default),
+        ("judged-default", Some("default"), default),
+        ("judged-next", Some("next"), next),
+        ("judged-elsewhere", Some("elsewhere"), None),
+    ];
+    for (name, revision, service) in namespaces {
+        let labels = revision.map_or(json!({}), |revision| json!({"sipwarden.dev/rev": revision}));
+        create_namespace(api, name, labels.clone());
+        for (kind, metadata) in [
+            ("SessionPolicy", json!({"name": "judged", "namespace": name})),
+            ("ClusterSessionPolicy", json!({"name": name, "labels": labels})),
+        ] {
+            let policy =
+                json!({"apiVersion": "sipwarden.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": {}});
+            let refusal = refusal(api, name, &policy);
+            let judges: Vec<&str> = refusal.as_deref().map(called).unwrap_or_default();
+            assert_eq!(judges, Vec::from_iter(service), "{kind} {name}: {refusal:?}");
+        }
+    }
+}
+
 #[test]
 fn only_opted_in_pods_reach_the_webhook() {
     let api = api();
-    for revision in ["default", "next"] {
-        install(api, revision, &["failurePolicy=Fail", "webhook.timeoutSeconds=1"]);
-    }
-    // No operator answers, so what reaches a webhook is refused, and the refusal names its Service.
-    let [default, next] = ["sipwarden-webhook", "sipwarden-webhook-next"].map(Some);
+    let [default, next] = side_by_side(api);
     let enabled = json!({"sipwarden.dev/inject": "enabled"});
     let disabled = json!({"sipwarden.dev/inject": "disabled"});
     let of = |revision: &str| json!({"sipwarden.dev/inject": "enabled", "sipwarden.dev/rev": revision});
@@ -152,12 +195,8 @@ fn only_opted_in_pods_reach_the_webhook() {
         create_namespace(api, namespace, labels);
         for (labels, service) in [json!({}), enabled.clone(), disabled.clone()].into_iter().zip(services) {
             let refusal = refusal(api, "reaches", &pod(namespace, labels.clone()));
-            let reached = refusal.as_deref().map(|text| {
-                assert!(text.contains("failed calling webhook"), "{namespace} {labels}: {text}");
-                let (_, url) = text.split_once("https://").expect("the webhook's URL");
-                url.split_once('.').expect("a Service's name").0
-            });
-            assert_eq!(reached, service, "namespace {namespace}, pod {labels}");
+            let reached: Vec<&str> = refusal.as_deref().map(called).unwrap_or_default();
+            assert_eq!(reached, Vec::from_iter(service), "namespace {namespace}, pod {labels}");
         }
     }
     let mut mirror = pod("enabled", json!({}));

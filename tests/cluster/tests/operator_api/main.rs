@@ -200,6 +200,57 @@ async fn a_cluster_policy_is_a_floor_that_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_revisions_one_tells_the_status_of_a_cluster_policy_and_its_bounds_hold_under_both() {
+    let of_default = site("beside-default").await;
+    let next = Operator::start(cluster(), "next", "one").until_leading().await;
+    let of_next = Site::new(&of_default.client, "beside-next", "next").await;
+    let clusters: Api<ClusterSessionPolicy> = Api::all(of_default.client.clone());
+    let apply = async |revision: &str, least: &str| {
+        let sites = json!([{ "key": "site", "operator": "In", "values": ["beside-default", "beside-next"] }]);
+        let bounds = json!({
+            "apiVersion": "sipwarden.dev/v1alpha1", "kind": "ClusterSessionPolicy",
+            "metadata": { "name": "beside", "labels": { names::REVISION: revision } },
+            "spec": {
+                "namespaceSelector": { "matchExpressions": sites }, "timers": { "minSE": { "atLeast": least } },
+            },
+        });
+        clusters.patch("beside", &PatchParams::apply("test"), &Patch::Apply(bounds)).await.unwrap();
+    };
+    apply("nobody", "5m").await;
+    for site in [&of_default, &of_next] {
+        site.deployment("pbx", 1).await;
+        site.policy("carrier", interval("30m")).await;
+        eventually("the floor", || async {
+            site.config("pbx-0").await.is_some_and(|config| config.timers.min_se.to_string() == "5m")
+        })
+        .await;
+        eventually("its status", || async { site.status("carrier").await.clamped.len() == 1 }).await;
+    }
+    let written = async |operator: &Operator| {
+        let series = "sipwarden_operator_writes_total{kind=\"clustersessionpolicy-status\",outcome=\"written\"}";
+        operator.probe().metric(series).await
+    };
+    assert_eq!(clusters.get("beside").await.unwrap().status, None, "nobody has been asked to tell it");
+    assert_eq!(written(&next).await, Some(0.0));
+
+    apply("next", "6m").await;
+    eventually("the status", || async {
+        let status = clusters.get("beside").await.unwrap().status.unwrap_or_default();
+        (status.namespaces, status.clamped_policies) == (2, 2)
+    })
+    .await;
+    assert!(written(&next).await > Some(0.0));
+    next.kill();
+    apply("default", "7m").await;
+    eventually("the status by the other", || async {
+        let policy = clusters.get("beside").await.unwrap();
+        Some(policy.status.unwrap_or_default().observed_generation) == policy.metadata.generation
+    })
+    .await;
+    clusters.delete("beside", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_deletion_of_a_policy_returns_its_pods_to_observe() {
     let site = site("deletion").await;
     site.deployment("pbx", 2).await;
