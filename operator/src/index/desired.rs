@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, to_annotation};
+use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, bound, to_annotation};
 
 use super::{
     AckTarget,
@@ -58,7 +58,7 @@ impl Namespace {
         Some(AckTarget {
             ip,
             in_step: ack.is_some_and(|ack| ack.hash.as_ref() == Some(&config.hash)),
-            written: pod.facts.annotation == Some(Fingerprint::of_config(&config)),
+            written: self.is_active() && pod.facts.annotation == Some(Fingerprint::of_config(&config)),
         })
     }
 
@@ -68,7 +68,7 @@ impl Namespace {
             return None;
         }
         let config = match self.state.paused {
-            true => self.configs.get(config_name).map(|config| Arc::new(config.spec.clone())),
+            true => self.stored_for(labels, config_name).map(|config| Arc::new(config.spec.clone())),
             false => self.config_of(&self.choose(labels, config_name), config_name),
         };
         Some(config.map(|config| to_annotation(config_name, &config)).unwrap_or_default())
@@ -96,12 +96,15 @@ impl Namespace {
     pub(super) fn config_of(&self, choice: &Choice, config_name: &str) -> Option<Arc<SidecarConfig>> {
         let name = choice.winner.as_ref()?;
         let policy = self.policies.get(name)?;
-        if let Some(in_force) = &policy.in_force {
-            return Some(in_force.config.clone());
-        }
         let of_workload = || self.configs.get(config_name).filter(|config| *config.spec.policy == **name);
-        let config = self.last_good(name, policy).or_else(of_workload)?;
-        Some(Arc::new(config.spec.clone()))
+        if self.state.paused {
+            let stored = self.last_good(name, policy).or_else(of_workload)?;
+            return Some(Arc::new(stored.spec.clone()));
+        }
+        match &policy.in_force {
+            Some(in_force) => Some(in_force.config.clone()),
+            None => of_workload().map(|config| Arc::new(bound(&config.spec, &self.bounds).0)),
+        }
     }
 
     /// None for a pod that never had a config and observes by itself; one that had keeps its last good one until it is told.

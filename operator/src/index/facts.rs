@@ -16,7 +16,8 @@ use sipwarden_crds::{API_VERSION, SidecarConfig};
 
 use crate::inject::{NamespaceFacts, names};
 
-/// Annotation on a namespace or a SessionPolicy: `true` leaves configs as they are.
+/// Annotation on a SessionPolicy or a namespace: with `true` what is in force stays so, also for new pods. A policy is held to
+/// the bounds of ClusterSessionPolicies even then; in a namespace nothing is written.
 pub const PAUSED: &str = "sipwarden.dev/paused";
 /// Label on SidecarConfigs of the operator: [`CONFIG_FOR_WORKLOAD`] or [`CONFIG_FOR_SELECTOR`]. Others are never deleted.
 pub const CONFIG_FOR: &str = "sipwarden.dev/config-for";

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, SidecarConfigObject};
+use sipwarden_crds::{Clamp, ClusterSessionPolicy, SessionPolicy, SessionPolicyStatus, SidecarConfigObject};
 
 use super::{
     Ack,
@@ -26,7 +26,7 @@ pub(super) struct Namespace {
     pub(super) managed: bool,
     pub(super) state: NamespaceState,
     pub(super) facts: NamespaceFacts,
-    bounds: Vec<ClusterSessionPolicy>,
+    pub(super) bounds: Vec<ClusterSessionPolicy>,
     pub(super) policies: BTreeMap<Arc<str>, Policy>,
     /// Names of the policies, the one that counts first in front.
     pub(super) order: Vec<Arc<str>>,
@@ -151,8 +151,9 @@ impl Namespace {
         let before = self.policies.remove(&name);
         changes.clusters.extend(before.iter().flat_map(Policy::clamping));
         let policy = Policy::new(policy, unreadable, before, &self.bounds);
-        changes.clusters.extend(policy.clamping());
         self.policies.insert(name.clone(), policy);
+        self.adopt(&name);
+        changes.clusters.extend(self.policies.get(&name).iter().flat_map(|policy| policy.clamping()));
         self.sort();
         self.mark_selecting(&name, &footprint, changes);
         self.rejudge_for(&name, changes);
@@ -310,10 +311,20 @@ impl Namespace {
 
     /// How many policies a ClusterSessionPolicy changed something of.
     pub(super) fn clamped_by(&self, cluster: &str) -> usize {
-        let clamps = |policy: &&Policy| {
-            policy.in_force.iter().flat_map(|in_force| &in_force.clamps).any(|clamp| clamp.by == cluster)
-        };
-        self.policies.values().filter(clamps).count()
+        self.policies.values().filter(|policy| self.clamps_of(policy).any(|clamp| clamp.by == cluster)).count()
+    }
+
+    /// What ClusterSessionPolicies changed of what is in force of a policy. Of what the process before made that is what it
+    /// told, and so it is while nothing is written.
+    pub(super) fn clamps_of<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a Clamp> {
+        let (is_frozen, is_compiled) = (self.state.paused, policy.is_compiled());
+        let found = policy.in_force.iter().filter(move |_| !is_frozen).flat_map(|in_force| &in_force.clamps);
+        let known = found.clone();
+        let told = policy.status.clamped.iter().filter(move |told| {
+            let is_bound = self.bounds.iter().any(|bounds| bounds.metadata.name.as_ref() == Some(&told.by));
+            is_frozen || !is_compiled && is_bound && known.clone().all(|clamp| clamp.field != told.field)
+        });
+        found.chain(told)
     }
 
     /// Which policies pods with these labels of this workload have.
@@ -422,14 +433,15 @@ impl Namespace {
     fn config_changed(&mut self, name: &str, policy_changed: bool, changes: &mut Changes) {
         changes.configs.insert(Key::new(&self.name, name));
         changes.config_statuses.insert(Key::new(&self.name, name));
-        if !self.policies.values().any(|policy| policy.in_force.is_none()) {
+        if self.policies.values().all(Policy::is_compiled) {
             return;
         }
-        if let Some((policy, known)) = self.policy_of_config(name) {
-            let (policy, is_known_by_it) = (policy.to_owned(), known.in_force.is_none());
+        if let Some((policy, _)) = self.policy_of_config(name) {
+            let policy = policy.to_owned();
             // Others have to name the selector that it holds.
             self.mark_all_selecting(changes);
-            if is_known_by_it {
+            if self.adopt(&policy) {
+                changes.clusters.extend(self.policies.get(&*policy).iter().flat_map(|policy| policy.clamping()));
                 changes.policies.insert(Key::new(&self.name, &policy));
                 self.rejudge_for(&policy, changes);
             }

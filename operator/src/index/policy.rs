@@ -9,7 +9,7 @@ use sipwarden_crds::{
 use tracing::info_span;
 
 use super::facts::{Labels, Owner, config_name, is_paused};
-use crate::inject::selector_block;
+use crate::inject::{block_selects, selector_block};
 
 /// The kind of policies, which their own SidecarConfigs are named by.
 const POLICY_KIND: &str = "SessionPolicy";
@@ -25,17 +25,17 @@ pub(super) struct Policy {
     pub(super) observed: Arc<SessionPolicy>,
     /// What is wrong with it; None if nothing is.
     pub(super) fault: Option<String>,
-    /// What pods obey. Survives faults and pauses; None if there was nothing to obey since the process started.
+    /// What pods obey. Survives faults and pauses; None if there is nothing to obey yet.
     pub(super) in_force: Option<InForce>,
     /// As it is stored.
     pub(super) status: SessionPolicyStatus,
 }
 
-/// A policy that compiled.
+/// A policy that compiled, now or for the process before.
 pub(super) struct InForce {
-    policy: Arc<SessionPolicy>,
-    selector: Selector,
-    /// The same for CEL.
+    /// What it was compiled from; None if that was done by the process before, of which the SidecarConfig is left.
+    source: Option<(Arc<SessionPolicy>, Selector)>,
+    /// Its selector for CEL.
     pub(super) block: String,
     compiled: SidecarConfig,
     /// Within the bounds of the cluster.
@@ -63,7 +63,8 @@ impl Policy {
         };
         let in_force = match compiled {
             Some((config, selector)) if !is_paused(&policy.metadata) => {
-                Some(InForce::new(policy.clone(), selector, config, bounds))
+                let block = selector_block(policy.spec.pod_selector.as_ref());
+                Some(InForce::new(Some((policy.clone(), selector)), block, config, bounds))
             }
             _ => kept,
         };
@@ -100,10 +101,17 @@ impl Policy {
         self.ranked().spec.priority
     }
 
-    /// Whether pods with these labels are this policy's to configure; None if it has been fit for that at no time since the
-    /// process started.
-    pub(super) fn selects(&self, labels: &Labels) -> Option<bool> {
-        self.in_force.as_ref().map(|in_force| in_force.selector.matches(labels))
+    /// Whether pods with these labels are this policy's to configure.
+    pub(super) fn selects(&self, labels: &Labels) -> bool {
+        self.in_force.as_ref().is_some_and(|in_force| match &in_force.source {
+            Some((_, selector)) => selector.matches(labels),
+            None => block_selects(&in_force.block, labels),
+        })
+    }
+
+    /// Whether it has been fit to be obeyed since the process started. Before that its rank among others is not known.
+    pub(super) fn is_compiled(&self) -> bool {
+        self.in_force.as_ref().is_some_and(|in_force| in_force.source.is_some())
     }
 
     /// Names of the ClusterSessionPolicies that changed something of it.
@@ -111,9 +119,9 @@ impl Policy {
         self.in_force.iter().flat_map(|in_force| &in_force.clamps).map(|clamp| clamp.by.clone()).collect()
     }
 
-    /// True if that changed the config. A pause is the policy's own, so the cluster's bounds hold through it.
+    /// True if that may have changed what pods obey. A pause is the policy's own, so the cluster's bounds hold through it.
     pub(super) fn rebind(&mut self, bounds: &[ClusterSessionPolicy]) -> bool {
-        let Some(in_force) = &mut self.in_force else { return false };
+        let Some(in_force) = &mut self.in_force else { return true };
         let (config, clamps) = bound(&in_force.compiled, bounds);
         let changed = *in_force.config != config || in_force.clamps != clamps;
         (in_force.config, in_force.clamps) = (Arc::new(config), clamps);
@@ -121,20 +129,21 @@ impl Policy {
     }
 
     fn ranked(&self) -> &SessionPolicy {
-        self.in_force.as_ref().map_or(&self.observed, |in_force| &in_force.policy)
+        let source = self.in_force.as_ref().and_then(|in_force| in_force.source.as_ref());
+        source.map_or(&self.observed, |(policy, _)| policy)
     }
 }
 
 impl InForce {
-    fn new(
-        policy: Arc<SessionPolicy>,
-        selector: Selector,
+    /// Without a source it is what the process before made.
+    pub(super) fn new(
+        source: Option<(Arc<SessionPolicy>, Selector)>,
+        block: String,
         compiled: SidecarConfig,
         bounds: &[ClusterSessionPolicy],
     ) -> Self {
         let (config, clamps) = bound(&compiled, bounds);
-        let block = selector_block(policy.spec.pod_selector.as_ref());
-        Self { policy, selector, block, compiled, config: Arc::new(config), clamps }
+        Self { source, block, compiled, config: Arc::new(config), clamps }
     }
 }
 

@@ -13,9 +13,9 @@ use super::{
     changes::Changes,
     facts::{CONFIG_FOR, CONFIG_FOR_SELECTOR, Key, Labels},
     namespace::Namespace,
-    policy::{Policy, policy_config_name},
+    policy::{InForce, Policy, policy_config_name},
 };
-use crate::inject::{MAX_SELECTORS_TEXT, are_disjoint, block_selects, names, selector_blocks, selectors_text};
+use crate::inject::{MAX_SELECTORS_TEXT, are_disjoint, names, selector_blocks, selectors_text, text_selects};
 
 /// What other policies have to know of one. While it differs, their SidecarConfigs may.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +40,12 @@ impl Namespace {
     /// What the SidecarConfig of a policy has to be; none if there must be none.
     pub(super) fn policy_object(&self, name: &str, policy: &Policy) -> Option<SidecarConfigObject> {
         let config_name = policy_config_name(name);
-        let Some(in_force) = &policy.in_force else { return self.last_good(name, policy).cloned() };
-        let selectors = self.selectors_of(name, policy)?;
+        let in_force = policy.in_force.as_ref()?;
+        let selectors = match policy.is_compiled() {
+            true => self.selectors_of(name, policy)?,
+            // They tell its rank, which nothing else does.
+            false => selectors_in(self.last_good(name, policy)?)?.to_owned(),
+        };
         let mut object = SidecarConfigObject::new(&config_name, (*in_force.config).clone());
         let annotations = [
             (CONFIG_ANNOTATION.to_owned(), to_annotation(&config_name, &in_force.config)),
@@ -57,12 +61,32 @@ impl Namespace {
         Some(object)
     }
 
-    /// What the process before made of a policy, as far as it is known by that alone.
+    /// The SidecarConfig of a policy as it is stored: what this process made of it, or the one before.
     pub(super) fn last_good(&self, name: &str, policy: &Policy) -> Option<&SidecarConfigObject> {
-        let stored = self.configs.get(&policy_config_name(name)).filter(|_| policy.in_force.is_none())?;
+        let stored = self.configs.get(&policy_config_name(name))?;
         // Another policy of the same name is another policy.
         let mut owners = stored.metadata.owner_references.iter().flatten();
         owners.any(|owner| Some(&owner.uid) == policy.observed.metadata.uid.as_ref()).then_some(stored)
+    }
+
+    /// Puts in force what the process before made of a policy that has not been fit to be obeyed since. True if it did.
+    pub(super) fn adopt(&mut self, name: &str) -> bool {
+        let Some(policy) = self.policies.get(name).filter(|policy| policy.in_force.is_none()) else { return false };
+        let Some(stored) = self.last_good(name, policy) else { return false };
+        let Some(block) = selectors_in(stored).and_then(|text| selector_blocks(text).next()) else { return false };
+        let in_force = InForce::new(None, block.to_owned(), stored.spec.clone(), &self.bounds);
+        self.policies.get_mut(name).map(|policy| policy.in_force = Some(in_force)).is_some()
+    }
+
+    /// The SidecarConfig that is stored for pods with these labels of this workload: what is in force for them as long as
+    /// nothing is written. Judged as the admission policy does, and by the workload where that knows none.
+    pub(super) fn stored_for(&self, labels: &Labels, config_name: &str) -> Option<&SidecarConfigObject> {
+        let selects = |config: &&SidecarConfigObject| {
+            let is_of_policy = config.metadata.labels.as_ref().and_then(|labels| labels.get(CONFIG_FOR));
+            is_of_policy.is_some_and(|value| value == CONFIG_FOR_SELECTOR)
+                && selectors_in(config).is_some_and(|text| text_selects(text, labels))
+        };
+        self.configs.values().find(selects).or_else(|| self.configs.get(config_name))
     }
 
     /// Whether pods with these labels of this workload are a policy's to configure.
@@ -71,25 +95,23 @@ impl Namespace {
     /// it: it keeps the workloads that obey it, and takes new ones by the selector in its SidecarConfig.
     pub(super) fn selects(&self, name: &str, labels: &Labels, config_name: &str) -> bool {
         let Some(policy) = self.policies.get(name) else { return false };
-        policy.selects(labels).unwrap_or_else(|| {
-            self.configs.get(config_name).is_some_and(|config| config.spec.policy == name)
-                || self.block_of(name, policy).is_some_and(|block| block_selects(block, labels))
-        })
+        let obeys = || self.configs.get(config_name).is_some_and(|config| config.spec.policy == name);
+        policy.selects(labels) || !policy.is_compiled() && obeys()
     }
 
     /// Whether the selectors that its SidecarConfig would have to name are more than one can hold.
     pub(super) fn is_beyond_selectors(&self, policy: &Policy) -> bool {
         let name = policy.observed.metadata.name.as_deref().unwrap_or_default();
-        policy.in_force.is_some() && self.selectors_of(name, policy).is_none()
+        policy.is_compiled() && self.selectors_of(name, policy).is_none()
     }
 
     /// See [`Footprint`].
     pub(super) fn footprint(&self, name: &str) -> Footprint {
         let policy = self.policies.get(name);
         Footprint {
-            block: policy.and_then(|policy| self.block_of(name, policy)).map(str::to_owned),
+            block: policy.and_then(block_of).map(str::to_owned),
             place: self.order.iter().position(|other| **other == *name),
-            is_ranked: policy.is_some_and(|policy| policy.in_force.is_some()),
+            is_ranked: policy.is_some_and(Policy::is_compiled),
         }
     }
 
@@ -102,7 +124,7 @@ impl Namespace {
         }
         let blocks = || before.block.iter().chain(&after.block);
         for (other, policy) in &self.policies {
-            let meets = self.block_of(other, policy).is_some_and(|own| blocks().any(|block| !are_disjoint(own, block)));
+            let meets = block_of(policy).is_some_and(|own| blocks().any(|block| !are_disjoint(own, block)));
             if meets {
                 changes.configs.insert(self.policy_config_key(other));
                 changes.policies.insert(Key::new(&self.name, &**other));
@@ -121,16 +143,16 @@ impl Namespace {
 
     /// The pods that a policy selects and no stronger one does, for CEL; none if it is too long.
     fn selectors_of(&self, name: &str, policy: &Policy) -> Option<String> {
-        let own = self.block_of(name, policy)?;
+        let own = block_of(policy)?;
         let stored = self.configs.get(&policy_config_name(name)).and_then(selectors_in);
         let place = self.order.iter().position(|other| **other == *name)?;
         let mut stronger = BTreeSet::new();
         for (i, other) in self.order.iter().enumerate().filter(|(i, _)| *i != place) {
             let Some(other_policy) = self.policies.get(other) else { continue };
-            let Some(block) = self.block_of(other, other_policy) else { continue };
+            let Some(block) = block_of(other_policy) else { continue };
             // The rank of what is known only by its SidecarConfig is as well: it stays as others have it.
-            let is_stronger = match (&other_policy.in_force, stored) {
-                (None, Some(stored)) => selector_blocks(stored).skip(1).any(|known| known == block),
+            let is_stronger = match (other_policy.is_compiled(), stored) {
+                (false, Some(stored)) => selector_blocks(stored).skip(1).any(|known| known == block),
                 _ => i < place,
             };
             if is_stronger && !are_disjoint(own, block) {
@@ -139,14 +161,11 @@ impl Namespace {
         }
         Some(selectors_text(own, stronger)).filter(|text| text.len() <= MAX_SELECTORS_TEXT)
     }
+}
 
-    /// The selector of what is in force of a policy.
-    fn block_of<'a>(&'a self, name: &str, policy: &'a Policy) -> Option<&'a str> {
-        match &policy.in_force {
-            Some(in_force) => Some(&in_force.block),
-            None => selector_blocks(selectors_in(self.last_good(name, policy)?)?).next(),
-        }
-    }
+/// The selector of what is in force of a policy.
+fn block_of(policy: &Policy) -> Option<&str> {
+    policy.in_force.as_ref().map(|in_force| in_force.block.as_str())
 }
 
 fn selectors_in(config: &SidecarConfigObject) -> Option<&str> {

@@ -49,7 +49,6 @@ impl Namespace {
         }
         let judgement = Judgement { acceptance: self.acceptance(name, policy, &tally), programming };
         let generation = policy.observed.metadata.generation.unwrap_or_default();
-        let clamps = policy.in_force.iter().flat_map(|in_force| &in_force.clamps);
         Some(SessionPolicyStatus {
             observed_generation: generation,
             conditions: judgement.conditions(generation, &policy.status.conditions, now),
@@ -61,7 +60,7 @@ impl Namespace {
             },
             sessions: tally.sessions,
             hash: self.hash_of(name, policy),
-            clamped: clamps.take(MAX_CLAMPS).cloned().collect(),
+            clamped: self.clamps_of(policy).take(MAX_CLAMPS).cloned().collect(),
         })
     }
 
@@ -140,19 +139,21 @@ impl Namespace {
                 true => "no pod obeys it",
                 false => "what it said while it was last valid stays in force",
             };
-            return (Acceptance::Invalid, format!("{fault}; {kept}"));
+            return (Acceptance::Invalid, format!("{fault}; {kept}{}", self.held(policy)));
         }
         if tally.matched == 0 && tally.lost > 0 && tally.lost == tally.lost_by_age {
             let text = "every pod it selects obeys another policy of the same priority, which is older or comes first by \
                         name; give one of them another spec.priority or spec.podSelector";
             return (Acceptance::Conflicted, text.to_owned());
         }
-        let clamped = policy.in_force.as_ref().map_or(0, |in_force| in_force.clamps.len());
-        let text = match clamped {
-            0 => "the policy is valid".to_owned(),
-            _ => format!("the policy is valid; settings held to the bounds of ClusterSessionPolicies: {clamped}"),
-        };
-        (Acceptance::Accepted, text)
+        (Acceptance::Accepted, format!("the policy is valid{}", self.held(policy)))
+    }
+
+    fn held(&self, policy: &Policy) -> String {
+        match self.clamps_of(policy).count() {
+            0 => String::new(),
+            clamped => format!("; settings held to the bounds of ClusterSessionPolicies: {clamped}"),
+        }
     }
 
     fn programming(&self, policy: &Policy, tally: &Tally) -> (Programming, String) {
@@ -160,9 +161,13 @@ impl Namespace {
         let others = [("obeying another policy", lost), ("unable to have a sidecar, see their Events", refused)];
         let others = others.iter().filter(|(_, count)| *count > 0);
         let also: String = others.map(|(why, count)| format!("; selected, but {why}: {count}")).collect();
-        if self.state.paused || policy.is_paused() {
-            let what = if self.state.paused { "the namespace" } else { "the policy" };
-            return (Programming::Paused, format!("{what} is paused; configs stay as they are"));
+        if self.state.paused {
+            let text = "the namespace is paused; configs stay as they are, and new pods are given the same";
+            return (Programming::Paused, text.to_owned());
+        }
+        if policy.is_paused() {
+            let text = "the policy is paused; what it said before stays in force, for new pods too";
+            return (Programming::Paused, text.to_owned() + &self.held(policy));
         }
         if matched == 0 && lost > 0 {
             let text = format!("every pod it selects obeys another policy: {lost}");
@@ -192,7 +197,7 @@ impl Namespace {
 
     /// Empty if nothing obeys the policy.
     fn hash_of(&self, name: &str, policy: &Policy) -> String {
-        match &policy.in_force {
+        match policy.in_force.as_ref().filter(|_| !self.state.paused) {
             Some(in_force) => in_force.config.hash.clone(),
             None => {
                 let of_workload = || self.configs.values().find(|config| config.spec.policy == name);

@@ -20,7 +20,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use self::{annotations::Wishes, patch::Edits, ports::Takeover};
 pub use self::{
-    selectors::{MAX_SELECTORS_TEXT, are_disjoint, block_selects, selector_block, selector_blocks, selectors_text},
+    selectors::{
+        MAX_SELECTORS_TEXT, are_disjoint, block_selects, selector_block, selector_blocks, selectors_text, text_selects,
+    },
     skip::{PortFault, Skip, SkipReason},
 };
 

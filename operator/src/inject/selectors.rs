@@ -23,6 +23,11 @@ pub fn selector_blocks(text: &str) -> impl Iterator<Item = &str> {
     text.split("\n\n")
 }
 
+/// Whether it is of pods with these labels, as the admission policy judges.
+pub fn text_selects(text: &str, labels: &BTreeMap<String, String>) -> bool {
+    selector_blocks(text).enumerate().all(|(place, block)| block_selects(block, labels) == (place == 0))
+}
+
 /// A selector as a block.
 pub fn selector_block(selector: Option<&LabelSelector>) -> String {
     let labels = selector.iter().flat_map(|selector| selector.match_labels.iter().flatten());

@@ -350,6 +350,94 @@ fn nothing_is_written_to_a_paused_namespace() {
 }
 
 #[test]
+fn new_pods_of_a_paused_namespace_are_given_what_was_in_force_before() {
+    let mut world = World::voice();
+    world.policy(policy("voice", "rest", ""));
+    let mut carrier = with_interval(policy("voice", "carrier", "pbx"), 900);
+    carrier.spec.priority = 1;
+    world.policy(carrier.clone());
+    world.settle();
+    let before = world.status("voice", "carrier");
+    world.namespace("voice", NamespaceState { paused: true, ..opted_in() });
+    let mut wider = with_interval(carrier, 600);
+    wider.spec.pod_selector = None;
+    world.policy(wider);
+    world.policy(policy("voice", "new", "fax"));
+    world.cluster(cluster_policy("floor", 300));
+    world.settle();
+
+    let check = |world: &World| {
+        let given = |app: &str| {
+            let labels = Some(labels([("app", app)]));
+            let given = world.index.annotation_for("voice", &ObjectMeta { labels, ..ObjectMeta::default() });
+            sipwarden_crds::from_annotation(&given.expect("it is known")).expect("a config")
+        };
+        let pbx = given("pbx");
+        assert_eq!(
+            (pbx.policy.as_str(), pbx.timers.session_expires, pbx.timers.min_se),
+            ("carrier", secs(900), secs(90))
+        );
+        assert_eq!(given("fax").policy, "rest", "neither the new policy nor the wider one");
+        let status = world.status("voice", "carrier");
+        assert_eq!((&status.hash, status.clamped.len()), (&before.hash, 0));
+        let programmed = status.conditions.iter().find(|condition| condition.type_ == "Programmed").unwrap();
+        assert!(programmed.message.contains("new pods are given the same"), "{}", programmed.message);
+    };
+    check(&world);
+    check(&properties::restarted(&world, |events| events));
+    check(&properties::restarted(&world, |events| events.into_iter().rev().collect()));
+
+    world.namespace("voice", opted_in());
+    world.settle();
+    let config = world.config_of("voice", "pbx-1").unwrap();
+    assert_eq!((config.timers.session_expires, config.timers.min_se), (secs(600), secs(300)));
+}
+
+#[test]
+fn the_bounds_of_the_cluster_hold_for_what_is_left_of_a_faulty_or_paused_policy() {
+    let programmed = |world: &World, type_: &str| {
+        let conditions = world.status("voice", "carrier").conditions;
+        conditions.into_iter().find(|condition| condition.type_ == type_).expect("such a condition").message
+    };
+    for (unfit, told_by) in
+        [(invalid("carrier"), "Accepted"), (paused(edited(policy("voice", "carrier", "pbx"))), "Programmed")]
+    {
+        let mut world = World::voice();
+        world.policy(policy("voice", "carrier", "pbx"));
+        world.settle();
+        world.policy(unfit);
+        world.settle();
+        for late in [false, true] {
+            let order = move |events: Vec<_>| if late { events.into_iter().rev().collect() } else { events };
+            let mut restarted = properties::restarted(&world, order);
+            assert!(!programmed(&restarted, told_by).contains("bounds of ClusterSessionPolicies"));
+            restarted.cluster(cluster_policy("floor", 300));
+            restarted.settle();
+            restarted.pod("voice", "pbx-3", pod("pbx-3", "pbx", "pbx"));
+            restarted.settle();
+            for name in ["pbx-1", "pbx-3"] {
+                let config = restarted.config_of("voice", name).expect("a config");
+                assert_eq!((config.generation, config.timers.min_se), (1, secs(300)), "{name}");
+            }
+            for name in ["deployment-pbx", "sessionpolicy-carrier"] {
+                assert_eq!(restarted.configs[&Key::new("voice", name)].spec.timers.min_se, secs(300), "{name}");
+            }
+            let status = restarted.status("voice", "carrier");
+            assert_eq!((status.clamped.len(), status.clamped[0].by.as_str()), (1, "floor"));
+            assert_eq!(restarted.index.cluster_status("floor", &time(9)).expect("news").0.clamped_policies, 1);
+            let told = programmed(&restarted, told_by);
+            assert!(told.ends_with("settings held to the bounds of ClusterSessionPolicies: 1"), "{told}");
+
+            let mut policy = restarted.policies[&Key::new("voice", "carrier")].clone();
+            policy.status = Some(status.clone());
+            restarted.policy(policy);
+            let again = properties::restarted(&restarted, |events| events);
+            assert_eq!(again.status_or_told("voice", "carrier").clamped, status.clamped, "what was told stays so");
+        }
+    }
+}
+
+#[test]
 fn a_namespace_of_another_revision_is_not_touched() {
     let mut world = World::voice();
     let mut state = opted_in();
@@ -426,7 +514,7 @@ fn a_sidecar_is_behind_until_it_says_what_was_written_to_its_pod() {
     world.namespace("voice", NamespaceState { paused: true, ..opted_in() });
     world.policy(policy("voice", "carrier", "pbx"));
     world.settle();
-    assert_eq!(target(&world), (false, false), "nothing is written, so its kubelet misses nothing");
+    assert_eq!(target(&world), (true, false), "what is in force stays so; its kubelet misses nothing");
 }
 
 #[test]

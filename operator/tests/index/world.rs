@@ -235,6 +235,13 @@ impl World {
         status.map(|(status, _)| status).expect("a status that was not written")
     }
 
+    /// What is to be written, or is written already.
+    pub(crate) fn status_or_told(&self, namespace: &str, name: &str) -> SessionPolicyStatus {
+        let key = Key::new(namespace, name);
+        let status = self.index.policy_status(&key, &time(9)).map(|(status, _)| status);
+        status.or_else(|| self.policies[&key].status.clone()).expect("a status")
+    }
+
     /// `Accepted` or the like, as `True Accepted`.
     pub(crate) fn condition(&self, namespace: &str, policy: &str, type_: &str) -> String {
         let status = self.status(namespace, policy);
