@@ -1,5 +1,5 @@
-//! A whole pass of an 800-byte INVITE, from received bytes to bytes that leave, beside what rsip needs to parse and print
-//! it. Absolute times drift with the machine: compare the lines of one run.
+//! An 800-byte INVITE from received bytes to bytes that leave, step by step and whole, beside what rsip needs to parse and
+//! print it. Absolute times drift with the machine: compare the lines of one run.
 //!
 //! `cargo bench -p sipwarden-sidecar --bench pass`
 
@@ -11,12 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use common::{PEER, peer, shard};
+use common::{KEY, PEER, peer, shard};
 use criterion::{Criterion, Throughput};
-use sipwarden_session_timer::{Flow, Leg, Mode, Policy, Time};
+use rsip::headers::ToTypedHeader;
+use rsip::message::HeadersExt;
+use sipwarden_session_timer::{Arrival, CallKey, Config, Dialogs, Flow, Leg, Limits, Mode, Policy, Time, Verdict};
 use sipwarden_sidecar::metrics::Metrics;
 use sipwarden_sidecar::record::{About, Handled, Recorder};
 use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
+use sipwarden_sip::{Edits, Message};
 
 /// New calls between two shards that start empty.
 const CALLS: usize = 1000;
@@ -71,8 +74,37 @@ fn recorder() -> Recorder {
     Recorder::new(4 << 20, Arc::default(), Arc::new(Metrics::new()))
 }
 
+/// The dialogs without the proxy around them.
+fn dialogs() -> Dialogs {
+    let endpoints = common::endpoints();
+    let config = Config { endpoints, limits: Limits::default(), clock_speed: 1, seed: KEY, tag_key: KEY };
+    Dialogs::new(config, Arc::new(enforce()))
+}
+
+/// What the dialogs alone make of a message.
+fn decide(dialogs: &mut Dialogs, message: &Message, edits: &mut Edits) {
+    edits.clear();
+    let (from, call) = (peer(), CallKey::of(KEY, message.call_id().expect("a Call-ID")));
+    let arrival = Arrival { call, flow: from, reply_to: from, via_suffix: b"", peer: Some(from.peer.ip()) };
+    let verdict = dialogs.handle_message(Time::ZERO, &arrival, message, edits);
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    while dialogs.poll_action().is_some() {}
+}
+
 fn rsip_pass(bytes: &[u8]) -> Vec<u8> {
     rsip::SipMessage::try_from(bytes).expect("a valid INVITE").into()
+}
+
+/// [`rsip_pass`] with the values read that a pass reads: of what it parses rsip keeps lines of text until it is asked.
+fn rsip_read_pass(bytes: &[u8]) -> Vec<u8> {
+    let message = rsip::SipMessage::try_from(bytes).expect("a valid INVITE");
+    black_box(message.via_header().and_then(|via| via.typed()).expect("a Via"));
+    black_box(message.from_header().and_then(|from| from.typed()).expect("a From"));
+    black_box(message.to_header().and_then(|to| to.typed()).expect("a To"));
+    black_box(message.contact_header().and_then(|contact| contact.typed()).expect("a Contact"));
+    black_box(message.cseq_header().and_then(|cseq| cseq.typed()).expect("a CSeq"));
+    black_box(message.max_forwards_header().and_then(|hops| hops.num()).expect("Max-Forwards"));
+    message.into()
 }
 
 /// How long `count` calls take, in batches of all of `calls`, each batch in a shard that starts empty.
@@ -100,6 +132,19 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("index", |bencher| {
         bencher.iter(|| intake.receive(black_box(&calls[0])).expect("valid").headers_end());
     });
+    let (mut dialogs, mut edits, mut sent) = (dialogs(), Edits::new(), Vec::new());
+    group.bench_function("index, decide", |bencher| {
+        bencher.iter(|| decide(&mut dialogs, &intake.receive(black_box(&calls[0])).expect("valid"), &mut edits));
+    });
+    group.bench_function("index, decide, render", |bencher| {
+        bencher.iter(|| {
+            let message = intake.receive(black_box(&calls[0])).expect("valid");
+            decide(&mut dialogs, &message, &mut edits);
+            sent.clear();
+            edits.render(&message, &mut sent);
+            black_box(&sent);
+        });
+    });
     group.bench_function("INVITE of a known call", |bencher| {
         let mut shard = shard(enforce());
         bencher.iter(|| pass(&mut shard, (&mut intake, &mut out), from, black_box(&calls[0])));
@@ -116,6 +161,7 @@ fn benches(criterion: &mut Criterion) {
         });
     });
     group.bench_function("rsip parse and print", |bencher| bencher.iter(|| rsip_pass(black_box(&calls[0]))));
+    group.bench_function("rsip parse, read and print", |bencher| bencher.iter(|| rsip_read_pass(black_box(&calls[0]))));
     group.finish();
 }
 
