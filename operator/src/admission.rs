@@ -3,13 +3,13 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, Client, runtime::events::EventType};
+use kube::{Api, Client};
 
 use crate::{
     index::{NamespaceState, Owner},
     inject::NamespaceFacts,
     state::State,
-    webhook::{Admission, Audience, Lookup},
+    webhook::{Audience, Lookup, Refusal},
     write::{EventSink, Note},
 };
 
@@ -47,20 +47,11 @@ impl Lookup for Desk {
 }
 
 impl Audience for Desk {
-    fn admitted(&self, admission: &Admission) {
-        let Admission { namespace, pod, refusal } = *admission;
+    fn refused(&self, refusal: &Refusal) {
+        let Refusal { namespace, pod, skip } = *refusal;
         let workload = self.state.look(|index| index.owner_of(namespace, &pod.metadata));
         let Some(about) = workload.or_else(|| controller(pod)) else { return };
-        self.events.send(match refusal {
-            None => Note {
-                namespace: Some(namespace.to_owned()),
-                about,
-                type_: EventType::Normal,
-                reason: "Injected",
-                note: "pods are given a sidecar".to_owned(),
-            },
-            Some(skip) => Note::refused(namespace, about, skip),
-        });
+        self.events.send(Note::refused(namespace, about, skip));
     }
 }
 

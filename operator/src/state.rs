@@ -58,6 +58,8 @@ pub enum Told {
     Config(Key),
     /// A ClusterSessionPolicy.
     Cluster(String),
+    /// The workload of this SidecarConfig, pods of which have a sidecar for the first time.
+    InjectedWorkload(Key),
     /// The workload of this SidecarConfig, pods of which lack their sidecar.
     BareWorkload(Key),
 }
@@ -198,13 +200,14 @@ impl State {
         pods.into_iter().for_each(|key| self.queues.pods.add(key));
         configs.into_iter().for_each(|key| self.queues.configs.add(key));
         acks.into_iter().for_each(|key| self.queues.acks.add(key));
-        let Changes { sessions, config_sessions, bare_workloads, .. } = changes;
+        let Changes { sessions, config_sessions, injected_workloads, bare_workloads, .. } = changes;
         let tell = |told: Told, delay| self.queues.told.add_after(told, delay);
         policies.into_iter().for_each(|key| tell(Told::Policy(key), STATUS_DELAY));
         clusters.into_iter().for_each(|name| tell(Told::Cluster(name), STATUS_DELAY));
         config_statuses.into_iter().for_each(|key| tell(Told::Config(key), STATUS_DELAY));
         sessions.into_iter().for_each(|key| tell(Told::Policy(key), SESSIONS_DELAY));
         config_sessions.into_iter().for_each(|key| tell(Told::Config(key), SESSIONS_DELAY));
+        injected_workloads.into_iter().for_each(|key| tell(Told::InjectedWorkload(key), STATUS_DELAY));
         bare_workloads.into_iter().for_each(|key| tell(Told::BareWorkload(key), BARE_DELAY));
     }
 

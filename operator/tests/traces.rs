@@ -9,7 +9,7 @@ use serde_json::json;
 use sipwarden_operator::{
     inject::{NamespaceFacts, Settings},
     traces,
-    webhook::{Admission, Audience, Lookup, Metrics, Webhook},
+    webhook::{Audience, Lookup, Metrics, Refusal, Webhook},
 };
 use sipwarden_otlp::{
     Ratio,
@@ -39,7 +39,7 @@ impl Lookup for Nothing {
 }
 
 impl Audience for Nothing {
-    fn admitted(&self, _: &Admission) {}
+    fn refused(&self, _: &Refusal) {}
 }
 
 /// The spans of one review, posted with these header lines.

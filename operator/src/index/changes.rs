@@ -24,6 +24,8 @@ pub struct Changes {
     pub config_sessions: HashSet<Key>,
     /// Pods whose sidecar may answer now.
     pub acks: HashSet<Key>,
+    /// Workloads, by the name of their SidecarConfig, of which a pod has a sidecar for the first time since they are known.
+    pub injected_workloads: HashSet<Key>,
     /// Workloads, by the name of their SidecarConfig, of which pods may lack the sidecar they asked for.
     pub bare_workloads: HashSet<Key>,
 }

@@ -300,6 +300,11 @@ impl Index {
         owner.or_else(|| self.namespaces.get(namespace)?.owner_of(&config_name))
     }
 
+    /// The workload with this SidecarConfig, as far as it is known.
+    pub fn workload_owner(&self, config: &Key) -> Option<Owner> {
+        self.namespaces.get(&config.namespace)?.owner_of(&config.name)
+    }
+
     /// A SessionPolicy, as what is told about it names it.
     pub fn policy_owner(&self, policy: &Key) -> Option<Owner> {
         let namespace = self.namespaces.get(&policy.namespace)?;

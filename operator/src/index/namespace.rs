@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
 };
 
@@ -71,6 +72,8 @@ pub(super) struct Workload {
     owner: Option<Owner>,
     /// Names of those that have a sidecar.
     pub(super) pods: BTreeSet<String>,
+    /// One of them has had a sidecar.
+    is_injected: bool,
     pub(super) choice: Choice,
 }
 
@@ -207,6 +210,9 @@ impl Namespace {
         let same = known.as_ref() == Some(&facts);
         let workload = self.workloads.entry(facts.workload.config_name.clone()).or_default();
         workload.pods.insert(name.to_owned());
+        if !mem::replace(&mut workload.is_injected, true) && self.managed {
+            changes.injected_workloads.insert(Key::new(&self.name, &facts.workload.config_name));
+        }
         if facts.workload.owner.is_some() {
             workload.owner.clone_from(&facts.workload.owner);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse};
 
-use super::{Admission, Webhook, metrics::Outcome};
+use super::{Refusal, Webhook, metrics::Outcome};
 use crate::inject::{NamespaceFacts, Skip, inject, names, opted_in};
 
 /// A pod waits for it.
@@ -24,12 +24,7 @@ pub(super) async fn answer(webhook: &Webhook, review: &AdmissionRequest<Pod>) ->
         Ok(injection) => {
             let outcome = if injection.fresh { Outcome::Injected } else { Outcome::Updated };
             match response.clone().with_patch(injection.patch) {
-                Ok(response) => {
-                    if injection.fresh && !review.dry_run {
-                        webhook.audience.admitted(&Admission { namespace, pod, refusal: None });
-                    }
-                    (audited(response, outcome.as_str()), outcome)
-                }
+                Ok(response) => (audited(response, outcome.as_str()), outcome),
                 Err(error) => {
                     tracing::error!(%error, namespace, "a patch could not be written; the pod stays as it is");
                     (response, Outcome::Failed)
@@ -55,7 +50,7 @@ fn skipped(
     }
     response.warnings = Some(vec![format!("sipwarden: no sidecar for this pod ({}): {skip}", reason.as_str())]);
     if !review.dry_run {
-        webhook.audience.admitted(&Admission { namespace, pod, refusal: Some(skip) });
+        webhook.audience.refused(&Refusal { namespace, pod, skip });
     }
     (response, Outcome::Refused)
 }

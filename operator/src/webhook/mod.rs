@@ -63,21 +63,21 @@ pub trait Lookup: Send + Sync {
     fn config(&self, namespace: &str, pod: &Pod) -> Option<String>;
 }
 
-/// Who tells people what became of their pods. Must return at once.
+/// Who tells people why their pods have no sidecar. Must return at once.
 pub trait Audience: Send + Sync {
-    /// A pod got its sidecar, or asked for one and was refused. Never called for a dry run.
-    fn admitted(&self, admission: &Admission);
+    /// A pod asked for a sidecar and was refused. Never called for a dry run.
+    fn refused(&self, refusal: &Refusal);
 }
 
-/// What became of a pod.
+/// A pod that stays without the sidecar it asked for.
 #[derive(Debug)]
-pub struct Admission<'a> {
+pub struct Refusal<'a> {
     /// Where it is created.
     pub namespace: &'a str,
     /// As it came; named by its owner if not by itself.
     pub pod: &'a Pod,
-    /// None if it was injected.
-    pub refusal: Option<&'a Skip>,
+    /// Why.
+    pub skip: &'a Skip,
 }
 
 /// The endpoints.

@@ -46,6 +46,12 @@ pub struct Note {
 }
 
 impl Note {
+    /// Pods of `about` have a sidecar now, whoever injected it.
+    pub fn injected(namespace: &str, about: Owner) -> Self {
+        let (type_, reason, note) = (EventType::Normal, "Injected", "pods are given a sidecar".to_owned());
+        Self { namespace: Some(namespace.to_owned()), about, type_, reason, note }
+    }
+
     /// Pods of `about` stay without the sidecar they asked for, because of `skip`.
     pub fn refused(namespace: &str, about: Owner, skip: &Skip) -> Self {
         Self::skipped(namespace, about, format!("no sidecar ({}): {skip}", skip.reason().as_str()))

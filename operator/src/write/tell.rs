@@ -28,6 +28,10 @@ pub(super) async fn write(writer: &Writer, task: Task<Told>) -> Outcome {
         Told::Policy(key) => policy(writer, key).await,
         Told::Config(key) => config(writer, key).await,
         Told::Cluster(name) => cluster(writer, &name).await,
+        Told::InjectedWorkload(key) => {
+            injected_workload(writer, &key);
+            Ok(())
+        }
         Told::BareWorkload(key) => {
             bare_workload(writer, &key);
             Ok(())
@@ -74,6 +78,12 @@ async fn cluster(writer: &Writer, name: &str) -> Result<(), Outcome> {
         writer.events.send(Note { namespace: None, about, type_: EventType::Warning, reason, note });
     }
     Ok(())
+}
+
+fn injected_workload(writer: &Writer, key: &Key) {
+    if let Some(owner) = writer.state.look(|index| index.workload_owner(key)) {
+        writer.events.send(Note::injected(&key.namespace, owner));
+    }
 }
 
 fn bare_workload(writer: &Writer, key: &Key) {

@@ -548,6 +548,32 @@ fn an_answer_counts_for_the_pod_that_gave_it_only() {
 }
 
 #[test]
+fn a_workload_is_told_once_that_its_pods_have_sidecars() {
+    let mut world = World::new();
+    world.namespace("voice", opted_in());
+    world.namespace("elsewhere", NamespaceState { labels: labels([("sipwarden.dev/rev", "canary")]), paused: false });
+    for namespace in ["voice", "elsewhere"] {
+        world.workload(namespace, deployment("pbx", "pbx"));
+    }
+    world.bare_pod("voice", "pbx-0", pod("pbx-0", "pbx", "pbx"), None);
+    assert!(world.index.take_changes().injected_workloads.is_empty());
+
+    let key = Key::new("voice", "deployment-pbx");
+    for namespace in ["voice", "elsewhere"] {
+        world.pod(namespace, "pbx-1", pod("pbx-1", "pbx", "pbx"));
+    }
+    assert_eq!(world.index.take_changes().injected_workloads, [key.clone()].into(), "the other is another revision's");
+    assert_eq!(world.index.workload_owner(&key).unwrap().name, "pbx");
+    world.pod("voice", "pbx-2", pod("pbx-2", "pbx", "pbx"));
+    for name in ["pbx-1", "pbx-2"] {
+        world.index.remove_pod(&Key::new("voice", name));
+    }
+    world.pod("voice", "pbx-3", pod("pbx-3", "pbx", "pbx"));
+    world.index.change_everything();
+    assert!(world.index.take_changes().injected_workloads.is_empty());
+}
+
+#[test]
 fn pods_that_asked_in_vain_are_counted_and_their_workload_is_told() {
     let mut world = World::voice();
     world.policy(policy("voice", "carrier", "pbx"));

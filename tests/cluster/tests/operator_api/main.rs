@@ -301,7 +301,7 @@ async fn pods_without_the_sidecar_they_asked_for_are_told() {
     })
     .await;
     assert_eq!(site.condition("carrier", "Programmed").await, "False PartiallyProgrammed");
-    eventually("an Event", || async { site.events_about("pbx").await == ["InjectionSkipped"] }).await;
+    eventually("an Event", || async { site.events_about("pbx").await == ["Injected", "InjectionSkipped"] }).await;
     site.object::<Pod>("db", json!({ "spec": { "containers": [{ "name": "db", "image": "db" }] } })).await;
     site.pod_status("db", json!({ "phase": "Running" })).await;
     eventually("the reason", || async {
@@ -357,21 +357,56 @@ async fn a_pod_under_admission_is_given_the_config_that_would_be_written_later()
     let known = pod["metadata"]["annotations"]["sipwarden.dev/config"].take();
     pod["metadata"]["annotations"] = json!({});
     pod["metadata"]["labels"].as_object_mut().unwrap().remove("sipwarden.dev/sidecar");
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "1", "operation": "CREATE", "namespace": "admission", "userInfo": {}, "object": pod,
-            "kind": { "group": "", "version": "v1", "kind": "Pod" },
-            "resource": { "group": "", "version": "v1", "resource": "pods" },
-        },
-    });
-    let answer = shared_operator().await.review(&site.client, "/inject", &review).await;
+    let answer = shared_operator().await.review(&site.client, "/inject", &admission_of("admission", &pod)).await;
     let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
     let patch: Value = serde_json::from_slice(&patch).unwrap();
     let values = || patch.as_array().unwrap().iter().map(|operation| &operation["value"]);
     assert!(values().any(|value| *value == known), "{patch}");
     assert!(values().any(|value| value["name"] == "sipwarden" || value[0]["name"] == "sipwarden"), "{patch}");
-    eventually("an Event", || async { site.events_about("pbx").await == ["Injected"] }).await;
+}
+
+/// A question to the webhook about a pod that is about to be created.
+fn admission_of(namespace: &str, pod: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "namespace": namespace, "userInfo": {}, "object": pod,
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_pods_are_injected_is_told_once_for_each_workload_whoever_did_it() {
+    let site = site("told").await;
+    // By the admission policy, of which the webhook hears nothing, or by which it finds the sidecar there.
+    site.deployment("alone", 2).await;
+    site.deployment("asked", 0).await;
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "asked-0", "namespace": "told", "labels": { "app": "asked", "pod-template-hash": "7d4f" },
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "asked-7d4f", "uid": "7d4f",
+                "controller": true }] },
+        "spec": { "containers": [{ "name": "app", "image": "app", "ports": [{ "name": "sip", "containerPort": 5060 }] }] },
+    });
+    let operator = shared_operator().await;
+    let answer = operator.review(&site.client, "/inject", &admission_of("told", &pod)).await;
+    assert!(answer["response"]["patch"].is_array(), "{answer}");
+    site.pod("asked", "asked-0", true).await;
+    for name in ["alone", "asked"] {
+        eventually("an Event", || async { site.events_about(name).await == ["Injected"] }).await;
+    }
+
+    site.pod("alone", "alone-later", true).await;
+    site.pod("asked", "asked-1", true).await;
+    pod["spec"]["hostNetwork"] = json!(true);
+    operator.review(&site.client, "/inject", &admission_of("told", &pod)).await;
+    eventually("a later Event", || async { site.events_about("asked").await == ["Injected", "InjectionSkipped"] })
+        .await;
+    for name in ["alone", "asked"] {
+        assert_eq!(site.times_told(name, "Injected").await, 1, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,7 +441,8 @@ async fn the_roles_of_the_chart_are_enough() {
     eventually("a config", || async { site.config("pbx-0").await.is_some() }).await;
     eventually("the status", || async { site.condition("same", "Accepted").await == "False Conflicted" }).await;
     eventually("an Event", || async { site.events_about("same").await == ["PolicyConflict"] }).await;
-    eventually("the watchdog's Event", || async { site.events_about("pbx").await == ["InjectionSkipped"] }).await;
+    let events = || async { site.events_about("pbx").await == ["Injected", "InjectionSkipped"] };
+    eventually("Events about the workload", events).await;
     eventually("the workload's status", || async {
         let config = site.sidecar_config("deployment-pbx").await;
         config.is_some_and(|config| config.status.is_some_and(|status| status.pods == 1))

@@ -152,9 +152,17 @@ impl Site {
         current.map(|condition| format!("{} {}", condition.status, condition.reason)).unwrap_or_default()
     }
 
-    /// Reasons of the Events about an object.
+    /// Reasons of the Events about an object, in order of the alphabet.
     pub(crate) async fn events_about(&self, name: &str) -> Vec<String> {
-        self.events(name).await.filter_map(|event| event.reason).collect()
+        let mut reasons: Vec<String> = self.events(name).await.filter_map(|event| event.reason).collect();
+        reasons.sort();
+        reasons
+    }
+
+    /// How often this was told of an object.
+    pub(crate) async fn times_told(&self, name: &str, reason: &str) -> i32 {
+        let events = self.events(name).await.filter(|event| event.reason.as_deref() == Some(reason));
+        events.map(|event| event.series.map_or(1, |series| series.count)).sum()
     }
 
     /// What the Events about an object say.
