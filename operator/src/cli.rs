@@ -46,7 +46,7 @@ pub struct RunArgs {
     pub revision: String,
 
     /// Where the API server reaches the webhook.
-    #[arg(long, env = "SIPWARDEN_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    #[arg(long, env = "SIPWARDEN_WEBHOOK_LISTEN", default_value = "[::]:9443")]
     pub webhook_listen: SocketAddr,
 
     /// Service in front of the webhook.
@@ -54,7 +54,7 @@ pub struct RunArgs {
     pub webhook_service: String,
 
     /// Where probes and Prometheus reach the operator.
-    #[arg(long, env = "SIPWARDEN_HTTP", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "SIPWARDEN_HTTP", default_value = "[::]:8080")]
     pub http: SocketAddr,
 
     /// Image of the sidecar.

@@ -7,7 +7,8 @@
 //! ```
 
 use std::{
-    net::SocketAddr,
+    io::ErrorKind,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -68,11 +69,21 @@ struct Process {
 /// # Errors
 /// An address that cannot be had.
 pub async fn bind(args: RunArgs, metrics: Metrics) -> anyhow::Result<Bound> {
-    let listen = |address: SocketAddr| async move {
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is it in use?"))
-    };
     let (webhook, http) = (listen(args.webhook_listen).await?, listen(args.http).await?);
     Ok(Bound { args, metrics, webhook, http })
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = match (TcpListener::bind(address).await, without_ipv6(address)) {
+        (Err(error), Some(address)) if error.kind() != ErrorKind::AddrInUse => TcpListener::bind(address).await,
+        (bound, _) => bound,
+    };
+    bound.with_context(|| format!("cannot listen on {address}; is it in use?"))
+}
+
+/// What stands for `[::]`, every address there is, on a system without IPv6.
+fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
+    (address.ip() == Ipv6Addr::UNSPECIFIED).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 impl Bound {
@@ -274,9 +285,29 @@ fn served<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::{net::TcpStream, time::Instant};
 
     use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_listened_on_ipv4_or_ipv6() {
+        let listener = listen("[::]:0".parse().expect("an address")).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        for ip in ["127.0.0.1", "::1"] {
+            TcpStream::connect((ip, port)).await.unwrap_or_else(|error| panic!("{ip}: {error}"));
+        }
+        let taken = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await;
+        assert!(taken.is_err_and(|error| error.to_string().starts_with("cannot listen on [::]:")));
+    }
+
+    #[test]
+    fn without_ipv6_every_address_is_every_ipv4_address() {
+        let stands_in = |text: &str| without_ipv6(text.parse().expect("an address")).map(|address| address.to_string());
+        assert_eq!(stands_in("[::]:9443").as_deref(), Some("0.0.0.0:9443"));
+        for text in ["[::1]:9443", "0.0.0.0:9443", "192.0.2.1:9443"] {
+            assert_eq!(stands_in(text), None, "{text}");
+        }
+    }
 
     /// How long the end takes where what is under way takes so long.
     async fn end_after(led: anyhow::Result<()>, under_way: Duration) -> (anyhow::Result<()>, Duration) {

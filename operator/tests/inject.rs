@@ -115,7 +115,7 @@ fn the_sidecar_is_told_where_the_application_listens() {
         "run --policy /etc/sipwarden/pod/config --last-good /var/lib/sipwarden/last-good.json \
          --listen udp:$(POD_IP):15060 --listen tcp:$(POD_IP):15060 \
          --app-listen udp:127.0.0.1:15070 --app-listen tcp:127.0.0.1:15070 --app udp:127.0.0.1:5060 \
-         --status 0.0.0.0:8643 --admin 127.0.0.1:8642 --log-format json"
+         --status [::]:8643 --admin 127.0.0.1:8642 --log-format json"
     );
 }
 

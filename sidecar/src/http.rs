@@ -1,7 +1,7 @@
 //! The HTTP servers: how many connections there may be, and how long one may be silent.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,14 +22,22 @@ const MAX_CONNECTIONS: usize = 64;
 /// A connection on which nothing moves for this long makes room for another.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Binds the server of `flag`.
+/// Binds the server of `flag`. `[::]` stands for every address there is, also where the system has no IPv6.
 ///
 /// # Errors
 /// The address cannot be bound.
 pub fn bind(flag: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(addr).with_context(|| format!("cannot listen on {flag} {addr}"))?;
+    let bound = match (TcpListener::bind(addr), without_ipv6(addr)) {
+        (Err(error), Some(addr)) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(addr),
+        (bound, _) => bound,
+    };
+    let listener = bound.with_context(|| format!("cannot listen on {flag} {addr}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+fn without_ipv6(addr: SocketAddr) -> Option<SocketAddr> {
+    (addr.ip() == Ipv6Addr::UNSPECIFIED).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port())))
 }
 
 /// Serves until dropped.

@@ -107,7 +107,7 @@ fn args(wishes: &Wishes, takeover: &Takeover) -> Vec<String> {
         flag("--app-listen", format!("{transport}:{app_ip}:{}", names::APP_LISTEN_PORT));
     }
     flag("--app", format!("{transport}:{app_ip}:{app_port}"));
-    flag("--status", format!("0.0.0.0:{}", names::STATUS_PORT));
+    flag("--status", format!("[::]:{}", names::STATUS_PORT));
     flag("--admin", format!("127.0.0.1:{}", names::ADMIN_PORT));
     flag("--log-format", "json".to_owned());
     if let Some(next_hop) = &wishes.next_hop {

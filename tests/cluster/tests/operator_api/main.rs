@@ -5,7 +5,7 @@
 mod objects;
 mod operator;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
@@ -321,11 +321,10 @@ async fn what_sidecars_say_is_counted() {
     eventually("configs", || async { site.obeyed().await == [Some("carrier".to_owned())] }).await;
     let hash = site.config("pbx-0").await.unwrap().hash;
     for (pod, address, says, sessions) in
-        [("pbx-0", [127, 9, 0, 1], hash.as_str(), 7), ("pbx-1", [127, 9, 0, 2], "0000000000000000", 5)]
+        [("pbx-0", "::1", hash.as_str(), 7), ("pbx-1", "127.9.0.2", "0000000000000000", 5)]
     {
-        let address = Ipv4Addr::from(address);
-        sidecar(address, says, sessions);
-        let ip = address.to_string();
+        sidecar(address.parse().unwrap(), says, sessions);
+        let ip = address.to_owned();
         site.pod_status(pod, json!({ "podIP": ip, "podIPs": [{ "ip": ip }] })).await;
     }
     eventually("answers", || async {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -174,7 +174,7 @@ pub(crate) fn chart_roles(cluster: &Cluster, revision: &str) -> PathBuf {
 }
 
 /// A sidecar that says it obeys this hash, on an address of its own.
-pub(crate) fn sidecar(address: Ipv4Addr, hash: &str, sessions: u32) {
+pub(crate) fn sidecar(address: IpAddr, hash: &str, sessions: u32) {
     let listener = TcpListener::bind((address, STATUS_PORT)).expect("a loopback address");
     listener.set_nonblocking(true).expect("a socket");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
