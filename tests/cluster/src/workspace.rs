@@ -27,8 +27,9 @@ pub fn built(program: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("a program knows its own path")?;
     let profile = own.ancestors().nth(2).context("tests and benches are built in target/PROFILE/deps")?;
     let mut build = Command::new(env!("CARGO"));
-    // Of its package alone, dependencies would have other features than in the tests, and be built once more.
-    build.args(["build", "--quiet", "--workspace", "--bin", program]);
+    // Of its package alone, or without a test along with it, dependencies would have other features than in the tests, and be
+    // built once more.
+    build.args(["build", "--quiet", "--workspace", "--bin", program, "--test", "api_only"]);
     if profile.file_name() == Some(OsStr::new("release")) {
         build.arg("--release");
     }
