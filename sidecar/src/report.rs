@@ -157,6 +157,7 @@ fn no_refresh_name(reason: NoRefresh) -> &'static str {
         NoRefresh::UpdateRefused => "UpdateRefused",
         NoRefresh::Unauthorized => "Unauthorized",
         NoRefresh::CSeqSpace => "CSeqSpace",
+        NoRefresh::Refused => "Refused",
     }
 }
 
@@ -322,7 +323,8 @@ pub(crate) fn samples() -> Vec<EventKind> {
         EndCause::Requested,
     ];
     let unusable = [SdpUnusable::Unknown, SdpUnusable::OpenOffer, SdpUnusable::Bound].map(NoRefresh::Sdp);
-    let reasons = unusable.into_iter().chain([NoRefresh::UpdateRefused, NoRefresh::Unauthorized, NoRefresh::CSeqSpace]);
+    let reasons = [NoRefresh::UpdateRefused, NoRefresh::Unauthorized, NoRefresh::CSeqSpace, NoRefresh::Refused];
+    let reasons = unusable.into_iter().chain(reasons);
     let limits = [LimitKind::Calls, LimitKind::Forks, LimitKind::IdentitySize];
     let mut all = vec![
         EventKind::Rejected { to: remote, asked: 60, min_se: 90 },

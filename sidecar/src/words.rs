@@ -42,6 +42,7 @@ const PROBE: &str = "spec.timers.appProbe";
 const EXPIRY: &str = "spec.timers.expiry.action";
 const MARGIN: &str = "spec.timers.expiry.margin";
 const CREDENTIALS: &str = "spec.timers.credentials";
+const WITHOUT_PEER: &str = "spec.timers.withoutPeerSupport";
 
 /// A side, as the subject or object of a sentence.
 pub fn side(leg: Leg) -> &'static str {
@@ -252,6 +253,9 @@ fn not_refreshed(reason: NoRefresh) -> Explained {
             (why, "RFC 3261 §22", CREDENTIALS)
         }
         NoRefresh::CSeqSpace => ("the CSeq numbers of this dialog are used up", "RFC 3261 §12.2.1.1", ""),
+        NoRefresh::Refused => {
+            ("the peer, which has no session timer, refused it until the deadline", "RFC 4028 §10", WITHOUT_PEER)
+        }
     };
     (format!("The sidecar cannot refresh: {why}."), rfc, field)
 }

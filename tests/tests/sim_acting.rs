@@ -327,15 +327,30 @@ fn a_refresh_that_fails_for_now_is_tried_again_in_time() {
 }
 
 #[test]
-fn no_failure_counts_as_life() {
+fn no_failure_counts_as_life_where_the_remote_side_would_end_the_call_as_well() {
     for status in [500, 503, 488, 491] {
-        let remote = scripted(Habits::plain(), canned("UPDATE", status, u32::MAX));
-        let (mut world, parties) = answered(standing_in(90, 90), Leg::Local, simple(), remote);
+        let remote = scripted(native(90), canned("UPDATE", status, u32::MAX));
+        let (mut world, parties) = answered(refreshing(90), Leg::Local, simple(), remote);
         run(&mut world, 100 * SECOND);
         assert_eq!(ended(&world), Some(EndCause::Expired), "{status}");
         assert!(made(&world, Leg::Remote, "UPDATE").len() > 1);
         assert_eq!(ending(&world, parties.uac), Some(Ending::Expired));
-        assert_eq!(ending(&world, parties.callees[0]), Some(Ending::Expired));
+        assert!(world.agent(parties.callees[0]).dialogs[0].end.is_some());
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn a_remote_side_without_timers_that_refuses_each_refresh_keeps_its_call_unless_a_proxy_may_have_refused() {
+    for (status, keeps) in [(488, true), (491, true), (603, true), (500, false), (503, false)] {
+        let remote = scripted(Habits::plain(), canned("UPDATE", status, u32::MAX));
+        let (mut world, parties) = answered(standing_in(90, 90), Leg::Local, simple(), remote);
+        run(&mut world, 300 * SECOND);
+        assert!(made(&world, Leg::Remote, "UPDATE").len() > 1);
+        assert_eq!(ended(&world), (!keeps).then_some(EndCause::Expired), "{status}");
+        let ending = (!keeps).then_some(Ending::Expired);
+        assert_eq!([parties.uac, parties.callees[0]].map(|agent| self::ending(&world, agent)), [ending; 2]);
+        world.act(parties.uac, 0, Act::HangUp);
         finish(&mut world);
     }
 }

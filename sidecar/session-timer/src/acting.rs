@@ -38,6 +38,8 @@ pub(crate) struct Acting {
     pub(crate) probes_failed: u8,
     /// Repetitions of this refresh that a 422, 401 or 407 asked for.
     pub(crate) tries: u8,
+    /// The peer's last word on a refresh was a refusal that shows that it lives.
+    pub(crate) refused: bool,
     pub(crate) last_refresh: Option<Time>,
     /// What our refresh under way offers, and by which policy.
     pub(crate) offered: Option<(Offer, Ruling)>,
@@ -138,6 +140,7 @@ impl Acting {
             app_alive: false,
             probes_failed: 0,
             tries: 0,
+            refused: false,
             last_refresh: None,
             offered: None,
             authorization: None,
@@ -155,10 +158,15 @@ impl Acting {
         }
     }
 
+    /// The peer lives, refuses our refreshes, and would not end the call for want of one.
+    pub(crate) fn is_only_refused(&self) -> bool {
+        self.refused && !self.peer_has_timers
+    }
+
     /// The timer was armed, changed or turned off: a refresh that waited is replaced.
     pub(crate) fn plan(&mut self, timer: Option<&Timer>, jitter_percent: u8, random: u64, pace: Pace) {
         self.refreshing = false;
-        self.tries = 0;
+        (self.tries, self.refused) = (0, false);
         self.next = timer.filter(|timer| timer.refresher == Leg::Local).map(|timer| {
             let after_ms = refresh_after_ms(timer.interval_s, jitter_percent, random);
             (timer.armed + pace.real(after_ms), NextStep::Refresh)

@@ -80,6 +80,8 @@ pub enum NoRefresh {
     Unauthorized,
     /// The CSeq space has ended.
     CSeqSpace,
+    /// The peer, which lives and has no timer, refused it until the deadline.
+    Refused,
 }
 
 /// What happened. Intervals in seconds.

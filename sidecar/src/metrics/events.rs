@@ -15,7 +15,8 @@ const FAILURES: &[&str] = &["408", "422", "481", "491", "3xx", "4xx", "5xx", "6x
 const OUTCOMES: &[&str] = &["Accepted", "NoSuchCall", "Refused", "TimedOut"];
 const CAUSES: &[&str] =
     &["ByeLocal", "ByeRemote", "Expired", "Response", "Forgotten", "RefreshFailed", "AppGone", "Requested"];
-const NO_REFRESH: &[&str] = &["UnknownSdp", "OpenOffer", "BoundSdp", "UpdateRefused", "Unauthorized", "CSeqSpace"];
+const NO_REFRESH: &[&str] =
+    &["UnknownSdp", "OpenOffer", "BoundSdp", "UpdateRefused", "Unauthorized", "CSeqSpace", "Refused"];
 
 pub(super) struct EventMetrics {
     rejections: Grid<2>,
@@ -359,6 +360,7 @@ fn no_refresh_index(reason: NoRefresh) -> usize {
         NoRefresh::UpdateRefused => 3,
         NoRefresh::Unauthorized => 4,
         NoRefresh::CSeqSpace => 5,
+        NoRefresh::Refused => 6,
     }
 }
 

@@ -89,7 +89,8 @@ pub fn every_event() -> Vec<EventKind> {
         [LimitKind::Calls, LimitKind::Forks, LimitKind::IdentitySize].map(|limit| EventKind::LimitReached { limit }),
     );
     let unusable = [SdpUnusable::Unknown, SdpUnusable::OpenOffer, SdpUnusable::Bound].map(NoRefresh::Sdp);
-    let reasons = unusable.into_iter().chain([NoRefresh::UpdateRefused, NoRefresh::Unauthorized, NoRefresh::CSeqSpace]);
+    let reasons = [NoRefresh::UpdateRefused, NoRefresh::Unauthorized, NoRefresh::CSeqSpace, NoRefresh::Refused];
+    let reasons = unusable.into_iter().chain(reasons);
     events.extend(reasons.map(|reason| EventKind::NotRefreshed { reason }));
     let causes = [EndCause::Expired, EndCause::Response(481), EndCause::Forgotten, EndCause::RefreshFailed(408)];
     events.extend(causes.map(|cause| EventKind::Ended { cause }));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Dialogs;
-use crate::{EndCause, EventKind, Time};
+use crate::{EndCause, EventKind, NoRefresh, Time};
 
 /// How long an ended session is known: 64 × T1 for the last copy of a request that crossed its end, and T4 for its way.
 const KNOWN: Duration = Duration::from_secs(37);
@@ -53,6 +53,9 @@ impl Dialogs {
             None => {
                 self.end(now, slot, EndCause::Forgotten);
                 self.drop_session(slot);
+            }
+            Some(_) if session.acting.as_ref().is_some_and(|acting| acting.is_only_refused()) => {
+                self.cannot_refresh(now, slot, NoRefresh::Refused);
             }
             Some(timer) => {
                 let kind = EventKind::Expired { interval: timer.interval_s, refresher: timer.refresher };

@@ -8,7 +8,7 @@ use sipwarden_sip::{Message, Method};
 
 use super::concluding::Asked;
 use super::requests::Sent;
-use super::responses::ends_usage;
+use super::responses::{ends_usage, shows_life};
 use super::retrying::{MOST_TRIES, raised};
 use super::{Arrival, Dialogs, Verdict};
 use crate::acting::{Half, NextStep, UpdateSupport};
@@ -142,6 +142,7 @@ impl Dialogs {
         let session = &mut self.sessions[slot as usize];
         let Some(acting) = &mut session.acting else { return };
         acting.under_way = None;
+        acting.refused = answer.is_some_and(|(status, _)| shows_life(status));
         let Some((offer, ruling)) = acting.offered.take() else { return };
         let status = answer.map_or(408, |(status, _)| status);
         if let Some((200..300, message)) = answer {
@@ -250,7 +251,7 @@ impl Dialogs {
 
     /// A peer with timers ends what is not refreshed, so we try on while there is time; where only we have a timer, a call
     /// must not end because we cannot ask.
-    fn cannot_refresh(&mut self, now: Time, slot: u32, reason: NoRefresh) {
+    pub(super) fn cannot_refresh(&mut self, now: Time, slot: u32, reason: NoRefresh) {
         let session = &mut self.sessions[slot as usize];
         session.tell(now, EventKind::NotRefreshed { reason }, &mut self.actions);
         if session.acting.as_ref().is_some_and(|acting| acting.peer_has_timers) {

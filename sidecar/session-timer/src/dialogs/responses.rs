@@ -479,3 +479,9 @@ pub(super) fn ends_usage(method: Method, status: u16) -> bool {
         _ => false,
     }
 }
+
+/// Failures that refuse what was asked, as against those that tell of a peer out of reach: a proxy answers with a 5xx
+/// (RFC 3261 §16.7 item 6, §16.9) or 430 (RFC 5626 §5.3) for one that may be dead. A UA that answers so cannot be told from it.
+pub(super) fn shows_life(status: u16) -> bool {
+    matches!(status, 300..=429 | 431..=499 | 600..)
+}

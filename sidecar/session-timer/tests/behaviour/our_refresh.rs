@@ -228,6 +228,56 @@ fn a_failure_that_says_nothing_of_the_call_is_tried_again_while_time_is_left_and
     }
 }
 
+/// Answers every refresh of a call to a peer without timers, the nth with the nth of `statuses` and the last of them from
+/// then on, until nothing more is planned. What was told.
+fn refused(bench: &mut Bench, statuses: &[u16]) -> Vec<EventKind> {
+    let call = ours(bench, &[ALLOW_UPDATE]);
+    let mut told = Vec::new();
+    for tries in 0.. {
+        assert!(tries < 1000, "endless");
+        let Some((at, _)) = bench.session().next_step else { break };
+        let elapsed = bench.run_for(at.since(bench.now) + Duration::from_millis(16));
+        told.extend(elapsed.kinds());
+        for (_, sent) in elapsed.sent.iter().filter(|(_, sent)| sent.wire.method() == "UPDATE") {
+            let status = statuses.get(tries).or(statuses.last()).expect("one");
+            answered(bench, &call, &sent.wire, *status, &[]);
+        }
+    }
+    told
+}
+
+#[test]
+fn a_peer_without_timers_that_refuses_our_refreshes_keeps_its_call_and_loses_the_timer() {
+    for statuses in [&[302][..], &[422], &[488], &[491], &[603], &[503, 500, 488]] {
+        let mut bench = Bench::enforcing(unprobed());
+        let told = refused(&mut bench, statuses);
+        let off = [EventKind::NotRefreshed { reason: NoRefresh::Refused }, EventKind::TimerOff { by: Leg::Local }];
+        assert_eq!(told[told.len() - 2..], off, "{statuses:?}");
+        assert_eq!((bench.session().state, bench.timer()), (SessionState::Active, None));
+        assert!(bench.run_for(s(3600)).sent.is_empty());
+    }
+}
+
+#[test]
+fn what_a_proxy_says_of_a_peer_out_of_reach_does_not_keep_the_call_of_a_peer_without_timers() {
+    for statuses in [&[500][..], &[503], &[504], &[430], &[488, 503]] {
+        let mut bench = Bench::enforcing(unprobed());
+        let told = refused(&mut bench, statuses);
+        assert!(told.contains(&EventKind::Ended { cause: EndCause::Expired }), "{statuses:?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_peer_without_timers_that_falls_silent_after_a_refusal_is_hung_up() {
+    let mut bench = Bench::enforcing(unprobed());
+    let call = ours(&mut bench, &[ALLOW_UPDATE]);
+    let update = next_sent(&mut bench, s(900));
+    answered(&mut bench, &call, &update, 488, &[]);
+    let elapsed = bench.run_for(s(900));
+    elapsed.byes();
+    assert!(elapsed.kinds().contains(&EventKind::Ended { cause: EndCause::RefreshFailed(408) }));
+}
+
 #[test]
 fn retry_after_is_obeyed_while_time_is_left() {
     let mut bench = Bench::enforcing(unprobed());

@@ -1,7 +1,7 @@
 //! A dialog as it stands on the wire, and the session it must have.
 
 use sipwarden_session_timer::{
-    EndCause, Event, EventKind, ExpiryAction, Leg, Margin, SessionState, SessionView, Timers,
+    EndCause, Event, EventKind, ExpiryAction, Leg, Margin, NoRefresh, SessionState, SessionView, Timers,
 };
 
 use super::super::expected::tag_of;
@@ -31,6 +31,8 @@ pub struct Held {
     /// The application answered since the last refresh.
     pub app_alive: bool,
     pub probes_failed: u8,
+    /// The remote side's last word on a refresh of the sidecar refuses it, and could only come from a side that lives.
+    pub refused: bool,
     /// A refresh, or the question before it, has gone out since the timer was armed.
     pub stepped: bool,
     /// Somebody asked for a refresh now.
@@ -48,7 +50,7 @@ impl Held {
 
     pub fn arm(&mut self, now: u64, timer: Option<(u32, Leg)>) {
         (self.timer, self.armed_at) = (timer, now);
-        (self.stepped, self.excused) = (false, false);
+        (self.stepped, self.excused, self.refused) = (false, false, false);
     }
 
     pub fn learn_peer(&mut self, message: &Sip) {
@@ -116,6 +118,10 @@ impl Watch {
         let name = format!("{} {:?}", held.call_id, held.tags);
         held.excused |= told.iter().any(|kind| matches!(kind, EventKind::NotRefreshed { .. }));
         held.was_excused |= held.excused;
+        let refused = held.refused && !held.peer_knows;
+        if !refused && told.contains(&EventKind::NotRefreshed { reason: NoRefresh::Refused }) {
+            return Err(format!("{name}: it gave up refreshing one that did not refuse it"));
+        }
         let turned_off = told.contains(&EventKind::TimerOff { by: Leg::Local });
         if turned_off && view.interval.is_none() && held.acts && !held.peer_knows {
             held.arm(now, None);
@@ -125,7 +131,7 @@ impl Watch {
         match (held.end, view.state) {
             (Some(mine), SessionState::Ended(theirs)) if mine == theirs => return Ok(()),
             (None, SessionState::Active) => {}
-            (None, SessionState::Ended(EndCause::Expired)) if due.is_some() && ends_here => {
+            (None, SessionState::Ended(EndCause::Expired)) if due.is_some() && ends_here && !refused => {
                 held.finish(now, EndCause::Expired);
                 return Ok(());
             }

@@ -555,6 +555,7 @@ impl Watch {
                     app_updates,
                     app_alive: false,
                     probes_failed: 0,
+                    refused: false,
                     stepped: false,
                     stepped_by_request: false,
                     excused: false,

@@ -181,6 +181,8 @@ impl Watch {
                 held.arm(now, interval);
             }
             ("UPDATE" | "INVITE", _) if ends(status) => held.finish(now, EndCause::RefreshFailed(status)),
+            // A 5xx, or 430, may be a proxy's, of one that is dead.
+            ("UPDATE" | "INVITE", _) => held.refused = status != 430 && status / 100 != 5,
             _ => {}
         }
         if held.probes_failed >= 2 && held.end.is_none() {
