@@ -8,6 +8,7 @@ use sipwarden_sip::{HeaderName, Message};
 
 use crate::acting::{Half, speaks_of_timers};
 use crate::negotiation::{self, Offer, TooSmall};
+use crate::policy::LEAST_INTERVAL_S;
 use crate::session::Timer;
 use crate::{Direction, EventKind, HeaderKind, Leg, Mode, Policy, RefresherPreference, Seconds, Timers};
 
@@ -29,7 +30,7 @@ pub struct RequestFacts {
     /// It has `timer` in Supported or Require.
     pub(crate) speaks_of_timers: bool,
     pub(crate) place: Place,
-    /// The highest Min-SE of a 422 on this call.
+    /// The highest Min-SE there was on this call: of a 422, or to who stands in for the application.
     pub(crate) call_min_se: Seconds,
     /// The timer that runs.
     pub(crate) timer: Option<Timer>,
@@ -104,7 +105,7 @@ impl RequestFacts {
             }
         };
         let half = self.half(mode, timers);
-        let asked = self.by_whoever_speaks(half, came, timers.min_se_s());
+        let asked = self.by_whoever_speaks(half, came, timers);
         let preferred = self.preferred(half, timers).map(|side| role(side, from));
         match negotiation::offer(timers, preferred, self.call_min_se, asked) {
             Err(TooSmall { asked, min_se }) => {
@@ -127,13 +128,16 @@ impl RequestFacts {
     }
 
     /// What the request asks for, once we add what the application does not know how to say.
-    fn by_whoever_speaks(&self, half: Half, came: Offer, least: Seconds) -> Offer {
+    fn by_whoever_speaks(&self, half: Half, came: Offer, timers: &Timers) -> Offer {
         if !(half.is_ours() && self.from == Leg::Local) {
             return came;
         }
-        // A refresh names the interval there is (RFC 4028 §7.4). The application must not hear of a 422.
+        // A refresh names the interval there is, and the highest Min-SE there was (RFC 4028 §7.4). The application must not
+        // hear of a 422.
+        let known = Some(self.call_min_se.min(timers.max_min_se_s())).filter(|known| *known > LEAST_INTERVAL_S);
+        let least = timers.min_se_s().max(known.unwrap_or(0));
         let interval = came.interval.or(self.timer.map(|timer| timer.interval_s)).map(|interval| interval.max(least));
-        Offer { interval, uac_supports_timer: true, ..came }
+        Offer { interval, min_se: came.min_se.max(known), uac_supports_timer: true, ..came }
     }
 
     /// The refresher to ask for: the policy's, else the one there is, where we speak for the application.

@@ -24,7 +24,7 @@ pub(crate) struct TooSmall {
 }
 
 /// What a request offers when it leaves (RFC 4028 §8.1, §9). `preferred`: the refresher the policy wants in this
-/// transaction. `call_min_se`: the highest Min-SE a 422 on this call has asked for; an interval of ours respects it.
+/// transaction. `call_min_se`: the highest Min-SE somebody has asked for on this call; an interval of ours respects it.
 pub(crate) fn offer(
     timers: &Timers,
     preferred: Option<RefresherParam>,

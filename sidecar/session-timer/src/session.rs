@@ -51,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) to_end: Option<Time>,
     /// When an ended session is dropped.
     pub(crate) dropped_at: Time,
-    /// The highest Min-SE of a 422 inside this dialog.
+    /// The highest Min-SE there was: of a 422, and of the remote side's requests where we stand in for the application.
     pub(crate) highest_min_se: Seconds,
     pub(crate) refreshes: Vec<Refresh>,
     /// What we do as the application's half of RFC 4028, when we are.

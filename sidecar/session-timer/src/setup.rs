@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) early: Vec<Early>,
     /// The highest Min-SE of a 422 to it.
     pub(crate) min_se: Seconds,
+    /// Its own Min-SE, as it came.
+    pub(crate) own_min_se: Seconds,
     /// Where a 422 to it would be answered here.
     pub(crate) retry: Option<Retry>,
     /// The caller has given up.

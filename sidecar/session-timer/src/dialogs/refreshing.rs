@@ -203,14 +203,13 @@ impl Dialogs {
         let most = ruling.timers().max_min_se_s();
         let session = &mut self.sessions[slot as usize];
         let Some(acting) = &mut session.acting else { return };
-        let asked = message.min_se().ok().flatten().filter(|asked| *asked <= most && raised(offer, *asked) != offer);
-        match asked {
-            Some(asked) if acting.tries < MOST_TRIES => {
-                acting.tries += 1;
-                session.highest_min_se = session.highest_min_se.max(asked);
-                self.send_refresh(now, slot);
-            }
-            _ => self.refresh_later(now, slot, None),
+        let asked = message.min_se().ok().flatten().filter(|asked| *asked <= most);
+        session.highest_min_se = session.highest_min_se.max(asked.unwrap_or(0));
+        if acting.tries < MOST_TRIES && asked.is_some_and(|asked| raised(offer, asked) != offer) {
+            acting.tries += 1;
+            self.send_refresh(now, slot);
+        } else {
+            self.refresh_later(now, slot, None);
         }
     }
 

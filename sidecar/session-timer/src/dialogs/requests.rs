@@ -108,6 +108,7 @@ impl Dialogs {
             update: UpdateSupport::default(),
             early: Vec::new(),
             min_se,
+            own_min_se: facts.came.offer().min_se.unwrap_or(0),
             retry: None,
             cancelled: false,
             flow: arrival.flow,
@@ -286,6 +287,9 @@ impl Dialogs {
         let half = facts.half(ruling.policy.mode, ruling.timers());
         let fate = self.judge(&ruling, half, facts, message, edits);
         let session = &mut self.sessions[slot as usize];
+        if session.acting.is_some() && from == Leg::Remote {
+            session.highest_min_se = session.highest_min_se.max(facts.came.offer().min_se.unwrap_or(0));
+        }
         for kind in self.notes.drain(..) {
             session.tell_by(&ruling, now, kind, &mut self.actions);
         }

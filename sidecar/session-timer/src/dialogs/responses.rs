@@ -303,6 +303,7 @@ impl Dialogs {
             let media = early.and_then(|early| early.media).or_else(|| setup.media.clone());
             Box::new(acting(setup, media.map_or(Media::default(), |media| *media), message, answer))
         });
+        let asked = if acting.is_some() && caller == Leg::Remote { setup.own_min_se } else { 0 };
         let slot = self.sessions.vacant_key();
         self.sessions_made = self.sessions_made.wrapping_add(1);
         let session = Session {
@@ -318,7 +319,7 @@ impl Dialogs {
             ended: None,
             to_end: None,
             dropped_at: now,
-            highest_min_se: setup.min_se,
+            highest_min_se: setup.min_se.max(asked),
             refreshes: Vec::new(),
             acting,
             wheel_at: None,

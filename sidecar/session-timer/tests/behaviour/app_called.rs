@@ -1,8 +1,8 @@
 //! An application without session timers is called: our half answers for it by the response table (RFC 4028 §9).
 
-use sipwarden_session_timer::{ActForApp, EventKind, Leg, RefresherPreference, WithoutPeerSupport};
+use sipwarden_session_timer::{ActForApp, AppProbe, EventKind, Leg, RefresherPreference, WithoutPeerSupport};
 
-use crate::support::{Bench, Call, TIMER, Wire, changed, standing_in};
+use crate::support::{ALLOW_UPDATE, Bench, Call, TIMER, Wire, changed, established, refreshed, s, standing_in};
 
 fn called(bench: &mut Bench, asked: &[&str], answered: &[&str]) -> (Wire, Wire) {
     let mut call = Call::from(Leg::Remote);
@@ -101,4 +101,37 @@ fn observe_stands_in_for_nobody() {
     called(&mut bench, &[TIMER], &[]);
     let events = bench.session().events;
     assert!(events.iter().any(|past| past.event.kind == EventKind::ActsForApp));
+}
+
+#[test]
+fn the_highest_min_se_of_the_caller_s_requests_stands_in_our_refreshes_and_in_those_of_the_app() {
+    let mut timers = standing_in(90);
+    (timers.refresher, timers.app_probe) = (RefresherPreference::Local, AppProbe::None);
+    let mut bench = Bench::enforcing(timers);
+    let mut call = established(&mut bench, Leg::Remote, &[TIMER, ALLOW_UPDATE, "Min-SE: 300"], &[]);
+    let min_se = |sent: &Wire| sent.header("Min-SE").map(str::to_owned);
+    let update = bench.run_for(s(900)).sent.remove(0).1.wire;
+    assert_eq!((update.method(), min_se(&update).as_deref()), ("UPDATE", Some("300")));
+    bench.send(Leg::Remote, &call.respond(Leg::Remote, &update, 200).with("Session-Expires: 1800;refresher=uac"));
+
+    refreshed(&mut bench, &mut call, Leg::Remote, "INVITE", &[TIMER, "Min-SE: 2400"], &[]);
+    refreshed(&mut bench, &mut call, Leg::Remote, "INVITE", &[TIMER, "Min-SE: 600"], &[]);
+    let hold = bench.pass(Leg::Local, &call.request(Leg::Local, "INVITE"));
+    assert_eq!((hold.all("Session-Expires"), min_se(&hold).as_deref()), (vec!["2400;refresher=uac"], Some("2400")));
+}
+
+#[test]
+fn of_the_caller_s_min_se_no_more_is_followed_than_the_policy_follows() {
+    let mut bench = Bench::enforcing(standing_in(90));
+    let mut call = established(&mut bench, Leg::Remote, &[TIMER, "Min-SE: 9000"], &[]);
+    let hold = bench.pass(Leg::Local, &call.request(Leg::Local, "INVITE"));
+    assert_eq!((hold.all("Session-Expires"), hold.all("Min-SE")), (vec!["7200;refresher=uas"], vec!["7200"]));
+}
+
+#[test]
+fn an_app_that_speaks_of_timers_says_its_min_se_itself() {
+    let mut bench = Bench::enforcing(standing_in(90));
+    let mut call = established(&mut bench, Leg::Remote, &[TIMER, "Min-SE: 300"], &[TIMER]);
+    let hold = call.request(Leg::Local, "INVITE").with_all(&[TIMER, "Session-Expires: 1800"]);
+    assert_eq!(bench.pass(Leg::Local, &hold).all("Min-SE"), [""; 0]);
 }

@@ -92,13 +92,26 @@ fn a_422_is_answered_by_us_and_the_app_sees_only_its_own_numbers() {
 #[test]
 fn two_hops_may_each_ask_for_more_and_each_is_followed() {
     let mut bench = Bench::enforcing(standing_in(90));
-    let (call, invite, left) = invited(&mut bench, &[]);
+    let (mut call, invite, left) = invited(&mut bench, &[]);
     let [_, second] = refused(&mut bench, &call, &left, 2400);
     let [ack, third] = refused(&mut bench, &call, &second, 3600);
     assert_eq!([ack.cseq(), third.cseq()], [invite.cseq() + 1, invite.cseq() + 2]);
     assert_eq!(third.all("Min-SE"), ["3600"]);
     bench.pass(Leg::Remote, &call.answer(&third, 200).with("Session-Expires: 3600;refresher=uac"));
     assert_eq!(bench.session().min_se, 3600);
+    let hold = bench.pass(Leg::Local, &call.request(Leg::Local, "INVITE"));
+    assert_eq!((hold.all("Session-Expires"), hold.all("Min-SE")), (vec!["3600;refresher=uac"], vec!["3600"]));
+}
+
+#[test]
+fn after_a_refused_call_that_was_answered_422_the_next_one_asks_for_as_much() {
+    let mut bench = Bench::enforcing(standing_in(90));
+    let (mut call, invite, left) = invited(&mut bench, &[]);
+    let [_, again] = refused(&mut bench, &call, &left, 2400);
+    let busy = bench.pass(Leg::Remote, &call.answer(&again, 486));
+    bench.pass(Leg::Local, &call.ack(&invite, &busy));
+    let next = bench.pass(Leg::Local, &call.invite());
+    assert_eq!((next.all("Session-Expires"), next.all("Min-SE")), (vec!["2400"], vec!["2400"]));
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Held {
     /// The application answered since the last refresh.
     pub app_alive: bool,
     pub probes_failed: u8,
+    /// The highest Min-SE there was: of a 422, and of the remote side's requests.
+    pub highest_min_se: u32,
     /// The remote side's last word on a refresh of the sidecar refuses it, and could only come from a side that lives.
     pub refused: bool,
     /// A refresh, or the question before it, has gone out since the timer was armed.
@@ -56,6 +58,11 @@ impl Held {
     pub fn learn_peer(&mut self, message: &Sip) {
         let speaks = message.lists("Supported", "timer") || message.lists("Require", "timer");
         self.peer_knows |= speaks || SessionExpires::of(message) != Ok(None);
+    }
+
+    /// The Min-SE that a request in the application's name has at least (RFC 4028 §7.4).
+    pub fn least_min_se(&self, timers: &Timers) -> u32 {
+        self.highest_min_se.min(timers.max_min_se_s())
     }
 
     pub fn learn_app(&mut self, message: &Sip) {

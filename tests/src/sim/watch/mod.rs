@@ -253,13 +253,20 @@ impl Watch {
             (None, ActForApp::Auto, Leg::Local) => Some(!speaks(came)),
             (None, ActForApp::Auto, Leg::Remote) => None,
         };
+        check_offer(&timers, from, acts, came, left)?;
         if let Some(held) = dialog.map(|index| &mut self.dialogs[index]) {
             match from {
                 Leg::Local => held.learn_app(came),
                 Leg::Remote => held.learn_peer(came),
             }
+            let least = held.least_min_se(&timers);
+            if from == Leg::Local && acts == Some(true) && min_se_of(left).unwrap_or(LEAST) < least {
+                return Err(format!("the application asks for less than {least}: {left:?}"));
+            }
+            if from == Leg::Remote {
+                held.highest_min_se = held.highest_min_se.max(min_se_of(came).unwrap_or(0));
+            }
         }
-        check_offer(&timers, from, acts, came, left)?;
         let (from_tag, to_tag) = (owned(came.tag("From")), came.tag("To"));
         let earlier =
             self.asked.iter_mut().filter(|asked| asked.call_id == came.call_id() && asked.from_tag == from_tag);
@@ -410,7 +417,15 @@ impl Watch {
             return Err(format!("a 422 of {wanted} was answered with {header:?} at try {}", asked.tries));
         }
         (asked.header, asked.min_se) = (header, min_se_of(again));
+        self.learn_min_se(by, came);
         Ok(())
+    }
+
+    /// A 422 came in its dialog, where there is one.
+    fn learn_min_se(&mut self, by: Leg, rejection: &Sip) {
+        if let Some(held) = self.dialog(by, rejection, "To", "From").map(|index| &mut self.dialogs[index]) {
+            held.highest_min_se = held.highest_min_se.max(min_se_of(rejection).unwrap_or(0));
+        }
     }
 
     fn response_passed(&mut self, now: u64, by: Leg, came: &Sip, left: &Sip, own: u32) -> Result<(), String> {
@@ -437,6 +452,9 @@ impl Watch {
             self.dialogs[index].finish(now, EndCause::Response(status));
         }
         let Some(position) = position else { return Ok(()) };
+        if status == 422 && !initial {
+            self.learn_min_se(by, came);
+        }
         self.asked[position].open &= status < 200;
         match status {
             ..200 => Ok(()),
@@ -555,6 +573,7 @@ impl Watch {
                     app_updates,
                     app_alive: false,
                     probes_failed: 0,
+                    highest_min_se: if from == Leg::Remote || asked.tries > 0 { asked.min_se.unwrap_or(0) } else { 0 },
                     refused: false,
                     stepped: false,
                     stepped_by_request: false,

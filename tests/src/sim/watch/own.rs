@@ -122,6 +122,10 @@ impl Watch {
         if header.is_some_and(|header| header.delta > most) || min_se_of(request) > Some(most) {
             return Err(format!("it asks for more than {most}: {request:?}"));
         }
+        let least = held.least_min_se(&timers);
+        if min_se_of(request).unwrap_or(LEAST) < least {
+            return Err(format!("it asks for less than {least}: {request:?}"));
+        }
         if !held.stepped_by_request && now < held.armed_at + u64::from(interval) * 200 {
             return Err(format!("it refreshes at {now}, and the timer began at {}", held.armed_at));
         }
@@ -160,7 +164,7 @@ impl Watch {
         }
         own.status = Some(status);
         let (dialog, method) = (own.dialog, own.method().to_owned());
-        let offered = SessionExpires::of(&own.request).ok().flatten();
+        let (offered, most) = (SessionExpires::of(&own.request).ok().flatten(), own.timers.max_min_se_s());
         let held = &mut self.dialogs[dialog];
         if held.end.is_some() {
             return Ok(());
@@ -181,8 +185,12 @@ impl Watch {
                 held.arm(now, interval);
             }
             ("UPDATE" | "INVITE", _) if ends(status) => held.finish(now, EndCause::RefreshFailed(status)),
-            // A 5xx, or 430, may be a proxy's, of one that is dead.
-            ("UPDATE" | "INVITE", _) => held.refused = status != 430 && status / 100 != 5,
+            ("UPDATE" | "INVITE", _) => {
+                // A 5xx, or 430, may be a proxy's, of one that is dead.
+                held.refused = status != 430 && status / 100 != 5;
+                let asked = min_se_of(came).filter(|asked| status == 422 && *asked <= most);
+                held.highest_min_se = held.highest_min_se.max(asked.unwrap_or(0));
+            }
             _ => {}
         }
         if held.probes_failed >= 2 && held.end.is_none() {
