@@ -95,8 +95,8 @@ pub struct Timers {
     /// OPTIONS inside the dialog; None asks nothing, so that a call which the application forgot may be kept alive.
     pub app_probe: AppProbe,
 
-    /// What a 401 or 407 to a refresh of the sidecar's own is answered with. Without it the challenge stands, and is
-    /// reported.
+    /// What a 401 or 407 to a refresh or BYE of the sidecar's own is answered with. Without it the challenge stands, and
+    /// is reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Credentials")]
     pub credentials: Option<Credentials>,

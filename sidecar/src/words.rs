@@ -199,7 +199,7 @@ fn explained(kind: EventKind) -> Explained {
             (text.into(), "RFC 3264 §8", "")
         }
         EventKind::Challenged { status } => {
-            (format!("A refresh of the sidecar was challenged with {status}."), "RFC 3261 §22", CREDENTIALS)
+            (format!("A request of the sidecar was challenged with {status}."), "RFC 3261 §22", CREDENTIALS)
         }
     }
 }

@@ -382,18 +382,36 @@ fn a_challenge_is_reported_and_does_not_end_a_call_by_itself() {
     finish(&mut world);
 }
 
+/// Those of a policy that names credentials for any realm.
+fn known(mut timers: Timers) -> Timers {
+    let credentials = Credentials { username: "app".into(), password: "secret".into(), realm: None };
+    timers.credentials = Some(credentials.into());
+    timers
+}
+
 #[test]
-fn a_challenge_is_answered_with_the_policy_s_credentials() {
+fn each_challenge_is_answered_with_the_policy_s_credentials() {
     for method in ["UPDATE", "INVITE"] {
-        let mut timers = refreshing(90);
-        let credentials = Credentials { username: "app".into(), password: "secret".into(), realm: None };
-        timers.credentials = Some(credentials.into());
-        let remote = Habits { update: method == "UPDATE", ..native(90) };
-        let (mut world, _) = answered(timers, Leg::Local, simple(), scripted(remote, canned(method, 401, u32::MAX)));
+        let challenges = [407, 401].map(|status| canned(method, status, u32::MAX));
+        let remote = Habits { update: method == "UPDATE", script: challenges.into(), ..native(90) };
+        let (mut world, _) = answered(known(refreshing(90)), Leg::Local, simple(), remote);
         run(&mut world, 300 * SECOND);
         assert_active(&world);
         assert!(told(&world, |kind| matches!(kind, EventKind::Refreshed { by: Leg::Local, .. })) >= 6);
     }
+}
+
+#[test]
+fn a_remote_side_that_challenges_our_bye_is_hung_up_all_the_same() {
+    let challenges = [407, 401].map(|status| canned("BYE", status, u32::MAX));
+    let remote = Habits { script: challenges.into(), ..native(90) };
+    let (mut world, parties) = answered(known(refreshing(90)), Leg::Local, simple(), remote);
+    world.act(parties.uac, 0, Act::Forget);
+    run(&mut world, 60 * SECOND);
+    assert_eq!(ended(&world), Some(EndCause::AppGone));
+    assert_eq!(ending(&world, parties.callees[0]), Some(Ending::Expired));
+    assert_eq!(made(&world, Leg::Remote, "BYE").len(), 3);
+    finish(&mut world);
 }
 
 #[test]

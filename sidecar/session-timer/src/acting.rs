@@ -43,8 +43,6 @@ pub(crate) struct Acting {
     pub(crate) last_refresh: Option<Time>,
     /// What our refresh under way offers, and by which policy.
     pub(crate) offered: Option<(Offer, Ruling)>,
-    /// Header line that answers the last challenge.
-    pub(crate) authorization: Option<Box<[u8]>>,
 }
 
 /// What we will do of ourselves.
@@ -143,7 +141,6 @@ impl Acting {
             refused: false,
             last_refresh: None,
             offered: None,
-            authorization: None,
         }
     }
 

@@ -13,6 +13,7 @@ use sipwarden_sip::build::{self, RequestParts};
 use sipwarden_sip::value::Transport;
 use sipwarden_sip::{HeaderName, Message, Method};
 
+use crate::challenge::{Challenges, Signed};
 use crate::dialogs::Endpoint;
 use crate::session::Session;
 use crate::{Flow, Leg, SessionId, Time};
@@ -38,6 +39,10 @@ pub(crate) struct Client {
     /// What goes out again: the request, or once answered its ACK.
     pub(crate) bytes: Vec<u8>,
     pub(crate) due: Time,
+    /// What earlier tries of it were asked.
+    pub(crate) challenges: Challenges,
+    /// The header lines that answer them.
+    authorization: String,
     branch: String,
     reliable: bool,
     pause: Duration,
@@ -104,7 +109,7 @@ pub(crate) struct Order<'a> {
 }
 
 impl Client {
-    /// A request in `session`. `slot` and `nonce` make its branch.
+    /// A request in `session` that answers `challenges`. `slot` and `nonce` make its branch.
     pub(crate) fn new(
         now: Time,
         session: &Session,
@@ -112,9 +117,12 @@ impl Client {
         order: Order,
         endpoint: &Endpoint,
         (slot, nonce): (u32, u64),
+        mut challenges: Challenges,
     ) -> Client {
         let branch = branch(slot, nonce);
-        let bytes = written(session, call_id, order, endpoint, &branch);
+        let uri = session.identity.leg(order.to).target;
+        let authorization = challenges.answers(Signed { method: order.method, uri, body: order.body }, nonce);
+        let bytes = written(session, call_id, order, endpoint, &branch, &authorization);
         let reliable = !matches!(endpoint.transport, Transport::Udp);
         let gives_up = now + if order.purpose == Purpose::Probe { PROBE } else { SIXTY_FOUR_T1 };
         Client {
@@ -123,6 +131,8 @@ impl Client {
             flow: session.legs[order.to.index()].flow,
             bytes,
             due: if reliable { gives_up } else { now + T1 },
+            challenges,
+            authorization,
             branch,
             reliable,
             pause: T1,
@@ -187,7 +197,7 @@ impl Client {
     }
 
     /// The ACK to a final response of this INVITE: to a failure it belongs to the same transaction (RFC 3261 §17.1.1.3), to
-    /// a 2xx it is a request of its own along the dialog (§13.2.2.4).
+    /// a 2xx it is a request of its own along the dialog (§13.2.2.4). It proves what the INVITE proved (§22.1).
     pub(crate) fn ack(
         &self,
         session: &Session,
@@ -195,18 +205,18 @@ impl Client {
         endpoint: &Endpoint,
         status: u16,
         (slot, nonce): (u32, u64),
-        authorization: &[u8],
     ) -> Vec<u8> {
         let order = Order {
             to: self.ours.to,
             purpose: self.ours.purpose,
             method: Method::Ack,
             cseq: self.cseq,
-            extra: authorization,
+            extra: b"",
             body: b"",
         };
         let own = branch(slot, nonce);
-        written(session, call_id, order, endpoint, if status < 300 { &own } else { &self.branch })
+        let branch = if status < 300 { &own } else { &self.branch };
+        written(session, call_id, order, endpoint, branch, &self.authorization)
     }
 }
 
@@ -214,7 +224,14 @@ fn branch(slot: u32, nonce: u64) -> String {
     format!("{BRANCH_PREFIX}{slot:x}.{nonce:016x}")
 }
 
-fn written(session: &Session, call_id: &[u8], order: Order, endpoint: &Endpoint, branch: &str) -> Vec<u8> {
+fn written(
+    session: &Session,
+    call_id: &[u8],
+    order: Order,
+    endpoint: &Endpoint,
+    branch: &str,
+    authorization: &str,
+) -> Vec<u8> {
     let party = session.identity.leg(order.to);
     let mut bytes = Vec::with_capacity(512 + order.body.len());
     build::request(
@@ -229,7 +246,7 @@ fn written(session: &Session, call_id: &[u8], order: Order, endpoint: &Endpoint,
             to: party.party,
             call_id,
             cseq: order.cseq,
-            extra: order.extra,
+            extra: &[order.extra, authorization.as_bytes()].concat(),
             body: order.body,
         },
         &mut bytes,

@@ -147,7 +147,7 @@ pub enum EventKind {
     Glare { from: Leg, method: Method },
     /// The answer to a re-INVITE of ours describes other media than the application knows.
     MediaChanged,
-    /// A request of ours was challenged with this status.
+    /// A refresh or BYE of ours was challenged with this status.
     Challenged { status: u16 },
     /// A re-INVITE or UPDATE of a dialog nobody saw start passed untouched.
     UnknownDialog { from: Leg },

@@ -236,7 +236,12 @@ impl EventMetrics {
                 "Answers to refreshes of ours that describe other media than the application knows.",
                 [],
             ),
-            challenges: Grid::new(r, "sipwarden_challenges_total", "Refreshes of ours answered with 401 or 407.", []),
+            challenges: Grid::new(
+                r,
+                "sipwarden_challenges_total",
+                "Refreshes and BYEs of ours answered with 401 or 407.",
+                [],
+            ),
             intervals: histogram(
                 r,
                 "sipwarden_negotiated_interval_seconds",

@@ -41,7 +41,7 @@ pub enum Act {
 pub struct Canned {
     /// Of an in-dialog request.
     pub method: &'static str,
-    /// 0: none at all. 401: until the request brings an Authorization. 422: with a Min-SE of 900.
+    /// 0: none at all. 401, 407: until the request brings what answers it. 422: with a Min-SE of 900.
     pub status: u16,
     pub retry_after: Option<u32>,
     /// How many times; then it does what it would.
@@ -199,7 +199,8 @@ impl Agent {
     /// May its call end without its doing: it is gone, or refuses what keeps a call alive?
     pub fn is_unwell(&self) -> bool {
         let refuses = |canned: &Canned| {
-            matches!(canned.status, 0 | 401 | 408 | 481) || (canned.times > 10 && !matches!(canned.status, 405 | 501))
+            matches!(canned.status, 0 | 401 | 407 | 408 | 481)
+                || (canned.times > 10 && !matches!(canned.status, 405 | 501))
         };
         self.gone_at.is_some() || self.habits.script.iter().any(refuses)
     }

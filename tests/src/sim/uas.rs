@@ -287,7 +287,11 @@ impl Agent {
     /// What it answers otherwise than it would.
     fn canned(&mut self, request: &Sip) -> Option<Canned> {
         let fits = |canned: &&mut Canned| {
-            let answered = canned.status == 401 && request.get("Authorization").is_some();
+            let answered = match canned.status {
+                401 => request.get("Authorization").is_some(),
+                407 => request.get("Proxy-Authorization").is_some(),
+                _ => false,
+            };
             Some(canned.method) == request.method() && canned.times > 0 && !answered
         };
         let canned = self.habits.script.iter_mut().find(fits)?;
@@ -306,8 +310,10 @@ impl Agent {
         if canned.status == 422 {
             response.push("Min-SE", "900");
         }
-        if canned.status == 401 {
-            response.push("WWW-Authenticate", "Digest realm=\"sim\", nonce=\"n1\", algorithm=MD5");
+        match canned.status {
+            401 => response.push("WWW-Authenticate", "Digest realm=\"sim\", nonce=\"n1\", algorithm=MD5"),
+            407 => response.push("Proxy-Authenticate", "Digest realm=\"proxy\", nonce=\"n2\", algorithm=MD5"),
+            _ => {}
         }
         self.servers[server].respond(now, &response, out);
     }

@@ -12,7 +12,7 @@ use super::responses::{ends_usage, shows_life};
 use super::retrying::{MOST_TRIES, raised};
 use super::{Arrival, Dialogs, Verdict};
 use crate::acting::{Half, NextStep, UpdateSupport};
-use crate::challenge;
+use crate::challenge::Challenges;
 use crate::client::{Order, Purpose, retry_after_s};
 use crate::media::Content;
 use crate::negotiation::{Conclusion, Offer};
@@ -52,7 +52,7 @@ impl Dialogs {
         if probes && !acting.app_alive {
             self.send_probe(now, slot);
         } else if acting.refreshing {
-            self.send_refresh(now, slot);
+            self.send_refresh(now, slot, Challenges::default());
         }
         self.schedule_session(slot);
     }
@@ -74,7 +74,7 @@ impl Dialogs {
         };
         let extra = b"Accept: application/sdp\r\n";
         let order = Order { to: Leg::Local, purpose: Purpose::Probe, method: Method::Options, cseq, extra, body: b"" };
-        self.send_own(now, slot, order);
+        self.send_own(now, slot, order, Challenges::default());
         self.sessions[slot as usize].tell(now, EventKind::ProbeSent, &mut self.actions);
     }
 
@@ -90,7 +90,7 @@ impl Dialogs {
         if !denied && !matches!(status, 408 | 500 | 502..=504) {
             (acting.probes_failed, acting.app_alive) = (0, acting.refreshing);
             if acting.refreshing {
-                self.send_refresh(now, slot);
+                self.send_refresh(now, slot, Challenges::default());
             }
             return self.schedule_session(slot);
         }
@@ -104,7 +104,8 @@ impl Dialogs {
 
     // The remote side
 
-    fn send_refresh(&mut self, now: Time, slot: u32) {
+    /// `challenges`: those that earlier tries of it met.
+    fn send_refresh(&mut self, now: Time, slot: u32, challenges: Challenges) {
         let ruling = self.ruling_now(slot, Leg::Local, None);
         let session = &self.sessions[slot as usize];
         let method = match session.refresh_method_by(&ruling) {
@@ -120,7 +121,6 @@ impl Dialogs {
         let session = &self.sessions[slot as usize];
         let Some(acting) = &session.acting else { return };
         let mut extra = session.refresh_lines(offer);
-        extra.extend_from_slice(acting.authorization.as_deref().unwrap_or_default());
         let mut body = Vec::new();
         if method == Method::Invite
             && let Ok(sdp) = acting.media.in_force()
@@ -129,7 +129,7 @@ impl Dialogs {
             body.extend_from_slice(sdp);
         }
         let order = Order { to: Leg::Remote, purpose: Purpose::Refresh, method, cseq, extra: &extra, body: &body };
-        self.send_own(now, slot, order);
+        self.send_own(now, slot, order, challenges);
         let session = &mut self.sessions[slot as usize];
         if let Some(acting) = &mut session.acting {
             acting.offered = Some((offer, ruling));
@@ -138,7 +138,14 @@ impl Dialogs {
     }
 
     /// `None`: no answer came.
-    pub(super) fn refresh_concluded(&mut self, now: Time, slot: u32, method: Method, answer: Option<(u16, &Message)>) {
+    pub(super) fn refresh_concluded(
+        &mut self,
+        now: Time,
+        slot: u32,
+        method: Method,
+        answer: Option<(u16, &Message)>,
+        challenges: Challenges,
+    ) {
         let session = &mut self.sessions[slot as usize];
         let Some(acting) = &mut session.acting else { return };
         acting.under_way = None;
@@ -154,10 +161,10 @@ impl Dialogs {
                 if let Some(acting) = &mut session.acting {
                     acting.remote_update = UpdateSupport::Refused;
                 }
-                self.send_refresh(now, slot);
+                self.send_refresh(now, slot, challenges);
             }
-            (422, Some((_, message))) => self.refresh_too_short(now, slot, offer, &ruling, message),
-            (401 | 407, Some((_, message))) => self.refresh_challenged(now, slot, method, &ruling, message),
+            (422, Some((_, message))) => self.refresh_too_short(now, slot, (offer, ruling), message, challenges),
+            (401 | 407, Some((_, message))) => self.refresh_challenged(now, slot, &ruling, message, challenges),
             (491, _) => {
                 // Who owns the Call-ID waits longer, so that one of both comes first (RFC 3261 §14.1).
                 let (least_ms, steps) = if session.caller == Leg::Local { (2100, 191) } else { (0, 201) };
@@ -187,7 +194,6 @@ impl Dialogs {
             acting.learn(Leg::Remote, message);
             media_changed = method == Method::Invite && !acting.media.repeated(Content::of(message));
             (acting.app_alive, acting.last_refresh) = (false, Some(now));
-            acting.authorization = None;
         }
         if media_changed {
             session.tell(now, EventKind::MediaChanged, &mut self.actions);
@@ -199,7 +205,14 @@ impl Dialogs {
         self.rearm(now, slot, Leg::Local, method, (concluded, asked.timer_of(concluded, now)));
     }
 
-    fn refresh_too_short(&mut self, now: Time, slot: u32, offer: Offer, ruling: &Ruling, message: &Message) {
+    fn refresh_too_short(
+        &mut self,
+        now: Time,
+        slot: u32,
+        (offer, ruling): (Offer, Ruling),
+        message: &Message,
+        challenges: Challenges,
+    ) {
         let most = ruling.timers().max_min_se_s();
         let session = &mut self.sessions[slot as usize];
         let Some(acting) = &mut session.acting else { return };
@@ -207,42 +220,35 @@ impl Dialogs {
         session.highest_min_se = session.highest_min_se.max(asked.unwrap_or(0));
         if acting.tries < MOST_TRIES && asked.is_some_and(|asked| raised(offer, asked) != offer) {
             acting.tries += 1;
-            self.send_refresh(now, slot);
+            self.send_refresh(now, slot, challenges);
         } else {
             self.refresh_later(now, slot, None);
         }
     }
 
-    fn refresh_challenged(&mut self, now: Time, slot: u32, method: Method, ruling: &Ruling, message: &Message) {
-        let nonce = self.random.next();
+    fn refresh_challenged(
+        &mut self,
+        now: Time,
+        slot: u32,
+        ruling: &Ruling,
+        message: &Message,
+        mut challenges: Challenges,
+    ) {
         let session = &mut self.sessions[slot as usize];
         let status = message.status().unwrap_or(401);
         session.tell(now, EventKind::Challenged { status }, &mut self.actions);
-        let uri = session.identity.leg(Leg::Remote).target.to_vec();
         let Some(acting) = &mut session.acting else { return };
-        let body = acting.media.in_force().ok().filter(|_| method == Method::Invite).unwrap_or_default();
-        let again = acting.authorization.is_some();
-        let answer = ruling
-            .timers()
-            .credentials
-            .as_ref()
-            .filter(|_| acting.tries < MOST_TRIES)
-            .and_then(|credentials| challenge::answer(message, credentials, method, &uri, body, nonce, again));
-        match answer {
-            Some(line) => {
-                acting.tries += 1;
-                acting.authorization = Some(line.into_bytes().into());
-                self.send_refresh(now, slot);
-            }
-            None => {
-                acting.authorization = None;
-                self.cannot_refresh(now, slot, NoRefresh::Unauthorized);
-            }
+        let credentials = ruling.timers().credentials.as_ref().filter(|_| acting.tries < MOST_TRIES);
+        if credentials.is_some_and(|credentials| challenges.take_up(message, credentials)) {
+            acting.tries += 1;
+            self.send_refresh(now, slot, challenges);
+        } else {
+            self.cannot_refresh(now, slot, NoRefresh::Unauthorized);
         }
     }
 
-    fn send_own(&mut self, now: Time, slot: u32, order: Order) {
-        let key = self.originate(now, slot, order);
+    fn send_own(&mut self, now: Time, slot: u32, order: Order, challenges: Challenges) {
+        let key = self.originate(now, slot, order, challenges);
         if let Some(acting) = &mut self.sessions[slot as usize].acting {
             acting.under_way = Some(key);
         }

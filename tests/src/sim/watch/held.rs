@@ -199,9 +199,10 @@ impl Watch {
 
     /// Each session that the sidecar ends now has one BYE for each leg, and nobody else has any.
     fn check_byes(&self, now: u64, left: &[(Leg, Sip)]) -> Result<(), String> {
+        // A second one repeats the first.
         let fresh = |leg: Leg, dialog: usize| {
-            let own = self.own.iter().filter(move |own| own.dialog == dialog && own.leg == leg && own.sent_at == now);
-            own.filter(|own| own.method() == "BYE").count()
+            let first = self.own.iter().find(|own| own.is_bye(dialog, leg));
+            usize::from(first.is_some_and(|own| own.sent_at == now))
         };
         for (index, held) in self.dialogs.iter().enumerate() {
             let wanted = usize::from(held.ended_by_sidecar() && held.ended_at == now);

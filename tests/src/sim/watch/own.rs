@@ -34,6 +34,10 @@ impl Own {
         self.request.method().unwrap_or_default()
     }
 
+    pub fn is_bye(&self, dialog: usize, leg: Leg) -> bool {
+        self.dialog == dialog && self.leg == leg && self.method() == "BYE"
+    }
+
     pub fn is_open(&self, now: u64) -> bool {
         self.status.is_none() && now < self.gives_up_at()
     }
@@ -78,7 +82,7 @@ impl Watch {
         });
         let dialog = dialog.ok_or_else(|| format!("its own {method} of no dialog"))?;
         match (method, leg) {
-            ("BYE", _) => {}
+            ("BYE", _) => self.check_bye(dialog, leg, request)?,
             ("OPTIONS", Leg::Local) => self.check_alone(now, dialog, leg, method)?,
             ("UPDATE" | "INVITE", Leg::Remote) => {
                 self.check_alone(now, dialog, leg, method)?;
@@ -93,6 +97,17 @@ impl Watch {
         let (request, sent_at) = (request.clone(), now);
         self.own.push(Own { dialog, leg, request, sent_at, status: None, timers, rings_at: None });
         Ok(())
+    }
+
+    /// One for each leg, and another only for who asked who we are (RFC 3261 §22.2).
+    fn check_bye(&self, dialog: usize, leg: Leg, bye: &Sip) -> Result<(), String> {
+        let before = self.own.iter().rfind(|own| own.is_bye(dialog, leg)).map(|own| own.status);
+        match before {
+            None => Ok(()),
+            Some(Some(401)) if bye.get("Authorization").is_some() => Ok(()),
+            Some(Some(407)) if bye.get("Proxy-Authorization").is_some() => Ok(()),
+            Some(status) => Err(format!("another BYE, and the one before was answered {status:?}")),
+        }
     }
 
     fn check_alone(&self, now: u64, dialog: usize, leg: Leg, method: &str) -> Result<(), String> {
