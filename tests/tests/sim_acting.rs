@@ -2,33 +2,17 @@
 //! model of the simulator, and the agents themselves, judge every step as well.
 
 use sipwarden_session_timer::{
-    ActForApp, AppProbe, Credentials, EndCause, EventKind, Leg, NoRefresh, RefreshMethod, RefresherPreference, Timers,
-    WithoutPeerSupport,
+    ActForApp, AppProbe, EndCause, EventKind, Leg, NoRefresh, RefreshMethod, RefresherPreference, WithoutPeerSupport,
 };
-use sipwarden_tests::sim::agent::{Act, Canned, Habits};
+use sipwarden_tests::sim::agent::{Act, Habits};
 use sipwarden_tests::sim::dialog::Ending;
 use sipwarden_tests::sim::link::Link;
 use sipwarden_tests::sim::stage::{
-    SECOND, answered, assert_active, ended, ending, enforce, finish, left, made, native, run, session, simple,
-    standing_in, told,
+    SECOND, answered, assert_active, canned, ended, ending, enforce, finish, left, made, native, refreshing, run,
+    scripted, session, simple, standing_in, told,
 };
 use sipwarden_tests::sim::timer::{Role, Wishes};
 use sipwarden_tests::sim::{Call, Setup, World, trace};
-
-fn canned(method: &'static str, status: u16, times: u32) -> Canned {
-    Canned { method, status, retry_after: None, times }
-}
-
-fn scripted(habits: Habits, canned: Canned) -> Habits {
-    Habits { script: vec![canned], ..habits }
-}
-
-/// Timers of a sidecar that is always the refresher where it can be.
-fn refreshing(interval: u32) -> Timers {
-    let mut timers = standing_in(interval, 90);
-    timers.refresher = RefresherPreference::Local;
-    timers
-}
 
 /// Milliseconds between what left and the time it is counted from.
 fn times(crossings: &[&trace::Crossing], since: u64) -> Vec<u64> {
@@ -294,124 +278,6 @@ fn a_peer_that_lists_no_update_gets_a_re_invite() {
         assert!(made(&world, Leg::Remote, "UPDATE").is_empty());
         assert_eq!(made(&world, Leg::Remote, "INVITE").len(), 2);
     }
-}
-
-#[test]
-fn a_refresh_that_fails_for_now_is_tried_again_in_time() {
-    for (status, retry_after, pause) in [
-        (491, None, 0..4_100),
-        (500, None, 0..20_000),
-        (503, Some(7), 6_990..7_100),
-        (504, None, 0..20_000),
-        (488, None, 0..20_000),
-    ] {
-        for (method, caller) in
-            [("UPDATE", Leg::Local), ("INVITE", Leg::Local), ("UPDATE", Leg::Remote), ("INVITE", Leg::Remote)]
-        {
-            let answer = Canned { method, status, retry_after, times: 1 };
-            let remote = scripted(Habits { update: method == "UPDATE", ..Habits::plain() }, answer);
-            let (uac, uas) = if caller == Leg::Local { (simple(), remote) } else { (remote, simple()) };
-            let (mut world, _) = answered(standing_in(90, 90), caller, uac, uas);
-            run(&mut world, 85 * SECOND);
-            assert_active(&world);
-            let sent = made(&world, Leg::Remote, method);
-            let waited = sent[1].at - sent[0].at;
-            assert!(pause.contains(&waited), "{method} after {status}: {waited}");
-            if status == 491 && caller == Leg::Local {
-                assert!(waited >= 2_100, "the owner of the Call-ID waits longer: {waited}");
-            }
-            run(&mut world, 200 * SECOND);
-            assert_active(&world);
-        }
-    }
-}
-
-#[test]
-fn no_failure_counts_as_life_where_the_remote_side_would_end_the_call_as_well() {
-    for status in [500, 503, 488, 491] {
-        let remote = scripted(native(90), canned("UPDATE", status, u32::MAX));
-        let (mut world, parties) = answered(refreshing(90), Leg::Local, simple(), remote);
-        run(&mut world, 100 * SECOND);
-        assert_eq!(ended(&world), Some(EndCause::Expired), "{status}");
-        assert!(made(&world, Leg::Remote, "UPDATE").len() > 1);
-        assert_eq!(ending(&world, parties.uac), Some(Ending::Expired));
-        assert!(world.agent(parties.callees[0]).dialogs[0].end.is_some());
-        finish(&mut world);
-    }
-}
-
-#[test]
-fn a_remote_side_without_timers_that_refuses_each_refresh_keeps_its_call_unless_a_proxy_may_have_refused() {
-    for (status, keeps) in [(488, true), (491, true), (603, true), (500, false), (503, false)] {
-        let remote = scripted(Habits::plain(), canned("UPDATE", status, u32::MAX));
-        let (mut world, parties) = answered(standing_in(90, 90), Leg::Local, simple(), remote);
-        run(&mut world, 300 * SECOND);
-        assert!(made(&world, Leg::Remote, "UPDATE").len() > 1);
-        assert_eq!(ended(&world), (!keeps).then_some(EndCause::Expired), "{status}");
-        let ending = (!keeps).then_some(Ending::Expired);
-        assert_eq!([parties.uac, parties.callees[0]].map(|agent| self::ending(&world, agent)), [ending; 2]);
-        world.act(parties.uac, 0, Act::HangUp);
-        finish(&mut world);
-    }
-}
-
-#[test]
-fn a_refresh_that_finds_no_call_ends_it_on_both_sides() {
-    for (status, cause) in [(481, 481), (408, 408), (0, 408)] {
-        for method in ["UPDATE", "INVITE"] {
-            let remote = Habits { update: method == "UPDATE", ..Habits::plain() };
-            let remote = scripted(remote, canned(method, status, u32::MAX));
-            let (mut world, parties) = answered(standing_in(300, 90), Leg::Local, simple(), remote);
-            run(&mut world, 200 * SECOND);
-            assert_eq!(ended(&world), Some(EndCause::RefreshFailed(cause)), "{status} to {method}");
-            assert_eq!([Leg::Local, Leg::Remote].map(|leg| made(&world, leg, "BYE").len()), [1, 1]);
-            assert!(world.agent(parties.uac).dialogs[0].end.is_some());
-            finish(&mut world);
-        }
-    }
-}
-
-#[test]
-fn a_challenge_is_reported_and_does_not_end_a_call_by_itself() {
-    let remote = scripted(Habits::plain(), canned("UPDATE", 401, u32::MAX));
-    let (mut world, parties) = answered(standing_in(90, 90), Leg::Local, simple(), remote);
-    run(&mut world, 300 * SECOND);
-    assert_active(&world);
-    assert!(told(&world, |kind| *kind == EventKind::Challenged { status: 401 }) > 0);
-    world.act(parties.uac, 0, Act::HangUp);
-    finish(&mut world);
-}
-
-/// Those of a policy that names credentials for any realm.
-fn known(mut timers: Timers) -> Timers {
-    let credentials = Credentials { username: "app".into(), password: "secret".into(), realm: None };
-    timers.credentials = Some(credentials.into());
-    timers
-}
-
-#[test]
-fn each_challenge_is_answered_with_the_policy_s_credentials() {
-    for method in ["UPDATE", "INVITE"] {
-        let challenges = [407, 401].map(|status| canned(method, status, u32::MAX));
-        let remote = Habits { update: method == "UPDATE", script: challenges.into(), ..native(90) };
-        let (mut world, _) = answered(known(refreshing(90)), Leg::Local, simple(), remote);
-        run(&mut world, 300 * SECOND);
-        assert_active(&world);
-        assert!(told(&world, |kind| matches!(kind, EventKind::Refreshed { by: Leg::Local, .. })) >= 6);
-    }
-}
-
-#[test]
-fn a_remote_side_that_challenges_our_bye_is_hung_up_all_the_same() {
-    let challenges = [407, 401].map(|status| canned("BYE", status, u32::MAX));
-    let remote = Habits { script: challenges.into(), ..native(90) };
-    let (mut world, parties) = answered(known(refreshing(90)), Leg::Local, simple(), remote);
-    world.act(parties.uac, 0, Act::Forget);
-    run(&mut world, 60 * SECOND);
-    assert_eq!(ended(&world), Some(EndCause::AppGone));
-    assert_eq!(ending(&world, parties.callees[0]), Some(Ending::Expired));
-    assert_eq!(made(&world, Leg::Remote, "BYE").len(), 3);
-    finish(&mut world);
 }
 
 #[test]

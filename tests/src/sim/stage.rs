@@ -1,8 +1,10 @@
 //! What tests of single calls share: a call set up, time passing with the judges at work, and looking at what crossed.
 
-use sipwarden_session_timer::{EndCause, EventKind, Leg, Mode, Policy, SessionState, SessionView, Timers};
+use sipwarden_session_timer::{
+    EndCause, EventKind, Leg, Mode, Policy, RefresherPreference, SessionState, SessionView, Timers,
+};
 
-use super::agent::Habits;
+use super::agent::{Canned, Habits};
 use super::dialog::Ending;
 use super::timer::Wishes;
 use super::trace::{self, Crossing};
@@ -30,6 +32,23 @@ pub fn native(interval: u32) -> Habits {
 /// An agent without timers and without UPDATE.
 pub fn simple() -> Habits {
     Habits { update: false, ..Habits::plain() }
+}
+
+/// Timers of a sidecar that stands in, and is always the refresher where it can be.
+pub fn refreshing(interval: u32) -> Timers {
+    let mut timers = standing_in(interval, 90);
+    timers.refresher = RefresherPreference::Local;
+    timers
+}
+
+/// An answer to requests in a dialog, so many times; as [`Canned`] has it.
+pub fn canned(method: &'static str, status: u16, times: u32) -> Canned {
+    Canned { method, status, retry_after: None, times }
+}
+
+/// An agent that answers so.
+pub fn scripted(habits: Habits, canned: Canned) -> Habits {
+    Habits { script: vec![canned], ..habits }
 }
 
 /// A world with one call between two agents, run until it is answered and a little longer.

@@ -6,7 +6,7 @@ use sipwarden_session_timer::{
 
 use super::super::expected::tag_of;
 use super::super::message::Sip;
-use super::super::timer::SessionExpires;
+use super::super::timer::{SessionExpires, min_se_of};
 use super::{TICK_MS, Watch};
 
 /// A dialog with a 2xx.
@@ -58,11 +58,7 @@ impl Held {
     pub fn learn_peer(&mut self, message: &Sip) {
         let speaks = message.lists("Supported", "timer") || message.lists("Require", "timer");
         self.peer_knows |= speaks || SessionExpires::of(message) != Ok(None);
-    }
-
-    /// The Min-SE that a request in the application's name has at least (RFC 4028 §7.4).
-    pub fn least_min_se(&self, timers: &Timers) -> u32 {
-        self.highest_min_se.min(timers.max_min_se_s())
+        self.highest_min_se = self.highest_min_se.max(min_se_of(message).unwrap_or(0));
     }
 
     pub fn learn_app(&mut self, message: &Sip) {

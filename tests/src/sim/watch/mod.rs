@@ -9,6 +9,7 @@
 
 mod held;
 mod numbers;
+mod offers;
 mod own;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use super::message::Sip;
 use super::timer::{LEAST, Role, SessionExpires, min_se_of};
 pub use held::Held;
 use numbers::{Numbers, Origin};
+use offers::check_offer;
 pub use own::Own;
 
 /// Wheel granularity: so much later than its time something may be noticed.
@@ -253,18 +255,12 @@ impl Watch {
             (None, ActForApp::Auto, Leg::Local) => Some(!speaks(came)),
             (None, ActForApp::Auto, Leg::Remote) => None,
         };
-        check_offer(&timers, from, acts, came, left)?;
+        let known = dialog.map_or(0, |index| self.dialogs[index].highest_min_se);
+        check_offer(&timers, from, acts, known, came, left)?;
         if let Some(held) = dialog.map(|index| &mut self.dialogs[index]) {
             match from {
                 Leg::Local => held.learn_app(came),
                 Leg::Remote => held.learn_peer(came),
-            }
-            let least = held.least_min_se(&timers);
-            if from == Leg::Local && acts == Some(true) && min_se_of(left).unwrap_or(LEAST) < least {
-                return Err(format!("the application asks for less than {least}: {left:?}"));
-            }
-            if from == Leg::Remote {
-                held.highest_min_se = held.highest_min_se.max(min_se_of(came).unwrap_or(0));
             }
         }
         let (from_tag, to_tag) = (owned(came.tag("From")), came.tag("To"));
@@ -499,34 +495,6 @@ impl Watch {
         late || asked.superseded || (asked.to_tag.is_some() && over())
     }
 
-    /// What the sidecar answers in the application's place follows RFC 4028 §9, table 2.
-    fn check_own_answer(&self, position: usize, answer: &Sip) -> Result<(), String> {
-        let asked = &self.asked[position];
-        let alone = asked.timers.without_peer_support == WithoutPeerSupport::Refresh;
-        let header = SessionExpires::of(answer).map_err(|_| "an unreadable Session-Expires")?;
-        let Some(header) = header else {
-            let silent = !asked.knows && !alone && !answer.lists("Require", "timer");
-            return if silent { Ok(()) } else { Err("an answer without Session-Expires".into()) };
-        };
-        let most = asked.header.map_or(u32::MAX, |header| header.delta.max(asked.timers.min_se_s()));
-        // Never raised: a request may offer less than its own Min-SE.
-        let least = asked.min_se.unwrap_or(LEAST).min(asked.header.map_or(u32::MAX, |header| header.delta));
-        let within = (least..=most).contains(&header.delta);
-        let refresher = match (asked.knows, asked.header.and_then(|header| header.refresher)) {
-            (false, _) => Some(Role::Uas),
-            (true, Some(said)) => Some(said),
-            (true, None) => header.refresher,
-        };
-        let told = header.refresher.is_some() && header.refresher == refresher;
-        let uac_refreshes = header.refresher == Some(Role::Uac);
-        let required = answer.lists("Require", "timer");
-        let require_fits = if asked.knows { required || !uac_refreshes } else { !required };
-        if within && told && require_fits {
-            return Ok(());
-        }
-        Err(format!("{:?}, knows: {}, was answered {header:?}, Require: {required}", asked.header, asked.knows))
-    }
-
     /// The first 2xx: what both sides heard of a timer.
     fn conclude(&mut self, now: u64, position: usize, acts: bool, came: &Sip, left: &Sip) {
         let asked = &mut self.asked[position];
@@ -592,23 +560,4 @@ impl Watch {
         }
         held.arm(now, timer);
     }
-}
-
-/// What an INVITE or UPDATE asks for when it leaves.
-fn check_offer(timers: &Timers, from: Leg, acts: Option<bool>, came: &Sip, left: &Sip) -> Result<(), String> {
-    let without = |sip: &Sip, name: &str| -> Vec<String> {
-        sip.list(name).into_iter().filter(|token| !token.eq_ignore_ascii_case("timer")).collect()
-    };
-    if ["Supported", "Require"].iter().any(|name| without(came, name) != without(left, name)) {
-        return Err(format!("Supported or Require changed: {left:?}"));
-    }
-    if from == Leg::Remote || acts != Some(true) {
-        return Ok(());
-    }
-    let header = SessionExpires::of(left).ok().flatten().ok_or("no Session-Expires for the application")?;
-    let most = timers.session_expires_s().max(min_se_of(left).unwrap_or(0)).max(timers.max_min_se_s());
-    if !left.lists("Supported", "timer") || header.delta < timers.min_se_s() || header.delta > most {
-        return Err(format!("the application offers {header:?}"));
-    }
-    Ok(())
 }

@@ -137,7 +137,7 @@ impl Watch {
         if header.is_some_and(|header| header.delta > most) || min_se_of(request) > Some(most) {
             return Err(format!("it asks for more than {most}: {request:?}"));
         }
-        let least = held.least_min_se(&timers);
+        let least = held.highest_min_se.min(timers.max_min_se_s());
         if min_se_of(request).unwrap_or(LEAST) < least {
             return Err(format!("it asks for less than {least}: {request:?}"));
         }
