@@ -3,6 +3,7 @@
 mod apps;
 mod archive;
 mod changes;
+mod earlier;
 mod site;
 mod specs;
 
@@ -20,6 +21,7 @@ use crate::workspace::charts;
 pub use apps::App;
 pub use archive::{ensure_image, image_archive};
 pub use changes::{Changes, Times};
+pub use earlier::EarlierCharts;
 pub use site::{Pod, Site};
 pub use specs::{least, too_long};
 
