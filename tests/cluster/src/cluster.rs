@@ -148,8 +148,8 @@ impl Cluster {
         fs::remove_file(file).context("cannot remove the process id of a component")
     }
 
-    /// Starts a component that was killed, or that is not there by itself ([`Component::Kwok`]). For the API server it
-    /// also waits until it is ready.
+    /// Starts a component that was killed, or that is not there by itself: [`Component::Kwok`], or the controller
+    /// manager beside an API server alone. For the API server it also waits until it is ready.
     pub fn start(&self, component: Component) -> Result<()> {
         if self.process_id_file(component).exists() {
             bail!("{} is running", component.name());
@@ -296,6 +296,8 @@ fn write_identities(layout: &Layout) -> Result<()> {
     authority.issue("apiserver", "kube-apiserver", None, &names)?;
     let admin = authority.issue("admin", "admin", Some("system:masters"), &[])?;
     write_kubeconfig(layout, "kubeconfig", &admin.user())?;
+    let controllers = authority.issue("controller-manager", "system:kube-controller-manager", None, &[])?;
+    write_kubeconfig(layout, "controller-manager.kubeconfig", &controllers.user())?;
     if layout.is_node {
         node::write_identities(layout, &authority)?;
     }

@@ -41,7 +41,6 @@ pub(crate) fn write_files(layout: &Layout, cgroup: &str) -> Result<()> {
 pub(crate) fn write_identities(layout: &Layout, authority: &Authority) -> Result<()> {
     let node_user = format!("system:node:{NODE_NAME}");
     for (file, user, group) in [
-        ("controller-manager", "system:kube-controller-manager", None),
         ("scheduler", "system:kube-scheduler", None),
         ("proxy", "system:kube-proxy", None),
         ("kubelet", node_user.as_str(), Some("system:nodes")),

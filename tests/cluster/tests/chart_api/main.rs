@@ -1,6 +1,10 @@
 //! The charts on a real API server, installed by Helm as a user would: every object they render is valid there, and
 //! those that the API server itself obeys (selectors, CEL, RBAC) do what they are for. No operator runs here.
 
+mod network;
+mod notes;
+mod roles;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -25,18 +29,22 @@ fn api() -> &'static Cluster {
     static API: OnceLock<Cluster> = OnceLock::new();
     API.get_or_init(|| {
         let api = Cluster::api_only().expect("an API server");
-        helm(&api, &["install", "sipwarden-crds", &chart("sipwarden-crds")]);
-        let security =
-            ["enforce", "warn"].map(|what| (format!("pod-security.kubernetes.io/{what}"), "restricted".into()));
-        let mut labels = Value::Object(security.into_iter().collect());
-        // None of the revisions that are installed, since no operator answers for them.
-        labels["sipwarden.dev/rev"] = json!("none");
-        // The other is the one that `helm test` makes.
-        for namespace in [SYSTEM, "sipwarden-system-test"] {
-            create_namespace(&api, namespace, labels.clone());
-        }
+        installed_definitions(&api);
         api
     })
+}
+
+/// Installs the definitions, and makes the namespaces that the operator's chart expects.
+fn installed_definitions(api: &Cluster) {
+    helm(api, &["install", "sipwarden-crds", &chart("sipwarden-crds")]);
+    let security = ["enforce", "warn"].map(|what| (format!("pod-security.kubernetes.io/{what}"), "restricted".into()));
+    let mut labels = Value::Object(security.into_iter().collect());
+    // None of the revisions that are installed, since no operator answers for them.
+    labels["sipwarden.dev/rev"] = json!("none");
+    // The other is the one that `helm test` makes.
+    for namespace in [SYSTEM, "sipwarden-system-test"] {
+        create_namespace(api, namespace, labels.clone());
+    }
 }
 
 fn chart(name: &str) -> String {
