@@ -36,6 +36,7 @@ const NAMES: [HeaderName; HeaderName::COUNT] = [
     HeaderName::ContentEncoding,
     HeaderName::WwwAuthenticate,
     HeaderName::ProxyAuthenticate,
+    HeaderName::Event,
     HeaderName::Other,
 ];
 

@@ -1,6 +1,6 @@
 //! Requests: initial INVITEs become setups, requests inside a session refresh or end it.
 
-use sipwarden_sip::value::{CSeq, RAck};
+use sipwarden_sip::value::{CSeq, RAck, ReferId};
 use sipwarden_sip::{Edits, HeaderName, Message, Method};
 
 use super::judging::{Digits, Fate, repeat_request};
@@ -235,6 +235,7 @@ impl Dialogs {
             Method::Invite | Method::Update if session.ended.is_none() => {
                 return self.refresh_request(now, arrival, message, slot, sent, edits);
             }
+            Method::Notify | Method::Subscribe => session.move_refer_id(sent, message, edits),
             Method::Bye if session.ended.is_none() => self.end(now, slot, EndCause::Bye(sent.from)),
             _ => {}
         }
@@ -364,6 +365,23 @@ impl Session {
     fn reject(&mut self, sent: Sent) {
         if sent.method == Method::Invite {
             self.legs[sent.from.index()].rejected_cseq = Some(sent.cseq);
+        }
+    }
+
+    /// A subscription is named by the number of the REFER it came of (RFC 3515 §2.4.6), which we may have moved: to who
+    /// referred goes its own number, from it the one that left.
+    fn move_refer_id(&self, sent: Sent, message: &Message, edits: &mut Edits) {
+        let notifies = sent.method == Method::Notify;
+        let referrer = if notifies { sent.from.other() } else { sent.from };
+        let numbers = &self.legs[referrer.index()].numbers;
+        if !numbers.is_shifted() {
+            return;
+        }
+        let Some(event) = message.first(HeaderName::Event) else { return };
+        let Some(ReferId { number, number_at }) = ReferId::parse(event.value) else { return };
+        let moved = if notifies { numbers.came_as(number) } else { Some(numbers.leaves_as(number)) };
+        if let Some(moved) = moved.filter(|moved| *moved != number) {
+            write_number(message, event.value_start + number_at, moved, edits);
         }
     }
 

@@ -18,6 +18,7 @@ mod offering;
 mod our_refresh;
 mod probing;
 mod reading;
+mod referring;
 mod rejection;
 mod retransmission;
 mod rules;

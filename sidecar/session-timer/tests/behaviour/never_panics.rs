@@ -15,19 +15,20 @@ use sipwarden_sip::{Message, Slots};
 
 use crate::support::{Bench, Call, SDP_LOCAL, SDP_REMOTE, Sent, Wire, changed, policy, standing_in};
 
-const METHODS: [&str; 10] =
-    ["INVITE", "ACK", "BYE", "CANCEL", "UPDATE", "PRACK", "INFO", "OPTIONS", "REGISTER", "SURPRISE"];
+const METHODS: [&str; 11] =
+    ["INVITE", "ACK", "BYE", "CANCEL", "UPDATE", "PRACK", "INFO", "OPTIONS", "NOTIFY", "REGISTER", "SURPRISE"];
 const FAILURES: [u16; 9] = [302, 401, 405, 407, 408, 422, 481, 491, 503];
 /// Messages that may be answered, repeated or mutated: recent enough for something to come of it.
 const SEEN: usize = 8;
 /// Not a header: the message describes a session.
 const SDP: &str = "SDP";
-const HEADERS: [&str; 26] = [
+const HEADERS: [&str; 27] = [
     SDP,
     "Allow: INVITE, ACK, BYE, UPDATE",
     "Allow: INVITE",
     "RSeq: 1",
     "RAck: 1 101 INVITE",
+    "Event: refer;id=101",
     "Retry-After: 5",
     "WWW-Authenticate: Digest realm=\"x\", nonce=\"n\", stale=true",
     "Proxy-Authenticate: Digest x",

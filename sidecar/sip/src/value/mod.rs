@@ -12,7 +12,7 @@ pub use session::{RefresherParam, SessionExpires, parse_delta};
 pub use uri::{Scheme, Uri, parse_ip};
 pub use via::{Transport, Via, ViaParam};
 
-use crate::{Method, lex};
+use crate::{Method, lex, scan};
 
 /// A header value that is not what its grammar asks. Carries no input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -80,6 +80,29 @@ impl<'b> RAck<'b> {
     }
 }
 
+/// `Event: refer;id=number` (RFC 3515 §2.4.6): the REFER that a subscription came of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferId {
+    /// The CSeq number of the REFER, as its sender and the other side know it.
+    pub number: u32,
+    /// Byte offset of that number in the value.
+    pub number_at: usize,
+}
+
+impl ReferId {
+    /// From a raw Event value. `None`: another package, whose ids are nobody's numbers, or no number (RFC 6665 §8.2.1).
+    pub fn parse(value: &[u8]) -> Option<ReferId> {
+        let (package, rest) = value.split_at(scan::find(value, b';')?);
+        if lex::trim(package) != b"refer" {
+            return None;
+        }
+        let id = params(rest).find(|param| param.is("id"))?;
+        let text = id.value?;
+        let number_at = package.len() + id.range.end - text.len();
+        Some(ReferId { number: lex::number(text)?, number_at })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +115,20 @@ mod tests {
         assert!(value[rack.cseq_at..].starts_with(b"19"));
         for bad in ["", "1", "1 2", "1 INVITE", "x 1 INVITE", "12INVITE"] {
             assert_eq!(RAck::parse(bad.as_bytes()), Err(ValueError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refer_is_named_by_the_id_of_its_event() {
+        for value in ["refer;id=93809824", "refer ; x=\"id=1\" ; ID = 93809824 ;y", "refer\r\n ;id=93809824"] {
+            let id = ReferId::parse(value.as_bytes()).expect("a number");
+            assert_eq!(id.number, 93_809_824);
+            assert!(value[id.number_at..].starts_with("93809824"), "{value}");
+        }
+        for other in
+            ["", "refer", "refer;", "refer;id", "refer;id=", "refer;id=a1", "refer;id=4294967296", "dialog;id=1"]
+        {
+            assert_eq!(ReferId::parse(other.as_bytes()), None, "{other}");
         }
     }
 
