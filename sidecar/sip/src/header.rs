@@ -70,6 +70,17 @@ impl HeaderName {
     /// Number of variants; the size of the first-occurrence table.
     pub const COUNT: usize = HeaderName::Other as usize + 1;
 
+    /// Each of them, in the order of the variants.
+    pub const ALL: [HeaderName; HeaderName::COUNT] = {
+        let mut all = [HeaderName::Other; HeaderName::COUNT];
+        let mut at = 0;
+        while at < HeaderName::COUNT {
+            all[at] = WRITTEN[at].1;
+            at += 1;
+        }
+        all
+    };
+
     /// From the name on the wire, long or compact, any case.
     pub fn from_bytes(name: &[u8]) -> HeaderName {
         let (Some(first), Some(last)) = (name.first(), name.last()) else { return HeaderName::Other };

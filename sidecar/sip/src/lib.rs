@@ -8,6 +8,7 @@
 
 pub mod build;
 pub mod check;
+mod decimal;
 pub mod edits;
 pub mod frame;
 pub mod header;
@@ -18,6 +19,7 @@ pub mod method;
 mod scan;
 pub mod value;
 
+pub use decimal::Decimal;
 pub use edits::Edits;
 pub use header::HeaderName;
 pub use message::{Header, Message, ParseError, Slots, StartLine};

@@ -8,38 +8,6 @@ use sipwarden_sip::frame::{Frame, FrameError, Framer};
 use sipwarden_sip::value::{CSeq, NameAddr, RefresherParam, SessionExpires, Uri, Via, param, parse_delta};
 use sipwarden_sip::{Edits, HeaderName, Message, ParseError, Slots};
 
-const NAMES: [HeaderName; HeaderName::COUNT] = [
-    HeaderName::Via,
-    HeaderName::From,
-    HeaderName::To,
-    HeaderName::CallId,
-    HeaderName::CSeq,
-    HeaderName::MaxForwards,
-    HeaderName::Route,
-    HeaderName::RecordRoute,
-    HeaderName::Contact,
-    HeaderName::ContentLength,
-    HeaderName::ContentType,
-    HeaderName::SessionExpires,
-    HeaderName::MinSe,
-    HeaderName::Supported,
-    HeaderName::Require,
-    HeaderName::ProxyRequire,
-    HeaderName::Unsupported,
-    HeaderName::Allow,
-    HeaderName::UserAgent,
-    HeaderName::Server,
-    HeaderName::Reason,
-    HeaderName::RetryAfter,
-    HeaderName::RAck,
-    HeaderName::RSeq,
-    HeaderName::ContentEncoding,
-    HeaderName::WwwAuthenticate,
-    HeaderName::ProxyAuthenticate,
-    HeaderName::Event,
-    HeaderName::Other,
-];
-
 /// Pieces that make parsers branch, and a few bytes of noise.
 fn fragments() -> impl Strategy<Value = Vec<u8>> {
     let known = prop::sample::select(vec![
@@ -134,7 +102,7 @@ fn read_everything(message: &Message) {
     );
     let _ = (message.session_expires(), message.min_se(), max_forwards(message), check(message));
     let _ = message.top_via().map(|via| (via.branch, via.params_offset()));
-    for name in NAMES {
+    for name in HeaderName::ALL {
         assert_eq!(message.count(name), message.headers().filter(|header| header.name == name).count());
         assert_eq!(
             message.first(name).map(|header| header.line_start),
@@ -156,7 +124,7 @@ fn read_value(value: &[u8]) {
 
 /// Everything that may be done to a message.
 fn change_everything(message: &Message, out: &mut Vec<u8>) {
-    for name in NAMES {
+    for name in HeaderName::ALL {
         let mut edits = Edits::new();
         edits.add_token(message, name, "timer");
         edits.prepend_header(message, name, &[b"x"]);

@@ -1,4 +1,4 @@
-//! Numbers as text, without the formatting machinery: it would be a tenth of a message's time.
+//! Addresses and hexadecimal numbers as text, without the formatting machinery: it would be a tenth of a message's time.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,18 +26,6 @@ const OCTETS: [([u8; 4], usize); 256] = {
     }
     octets
 };
-
-/// Append `value` in decimal.
-pub(super) fn decimal(out: &mut Vec<u8>, value: u16) {
-    let mut digits = [0; 5];
-    let mut rest = value;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let leading = [10_000, 1000, 100, 10].iter().filter(|power| value < **power).count();
-    out.extend_from_slice(&digits[leading..]);
-}
 
 /// Append an address as Via's `received` has it, IPv6 without brackets.
 pub(super) fn address(out: &mut Vec<u8>, ip: IpAddr) {
@@ -88,15 +76,6 @@ pub(super) fn parse_hex(digits: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decimals_are_written_without_leading_zeros() {
-        for value in [0, 1, 9, 10, 99, 100, 101, 5060, 9999, 10_000, 65_535] {
-            let mut out = Vec::new();
-            decimal(&mut out, value);
-            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
-        }
-    }
 
     #[test]
     fn addresses_are_written_as_std_writes_them() {

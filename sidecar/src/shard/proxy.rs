@@ -11,11 +11,10 @@ use sipwarden_session_timer::{
 use sipwarden_sip::build::Responder;
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::{Transport, Via};
-use sipwarden_sip::{Edits, HeaderName, Message, Method, Slots};
+use sipwarden_sip::{Decimal, Edits, HeaderName, Message, Method, Slots};
 
 use super::admit::{Refusal, admit, sound, unsupported};
 use super::branch::{Identity, response_to};
-use super::digits;
 use super::hop::{NoHop, Router};
 use super::intake::Purpose;
 use super::route::Way;
@@ -305,10 +304,7 @@ impl Shard {
         self.stamp.edit(request.via, edits);
         match passage.max_forwards {
             Some(hops) => {
-                let left = hops - 1;
-                let digits = [b'0' + left / 100, b'0' + left / 10 % 10, b'0' + left % 10];
-                let leading = usize::from(left < 100) + usize::from(left < 10);
-                edits.set_header(message, HeaderName::MaxForwards, &[&digits[leading..]]);
+                edits.set_header(message, HeaderName::MaxForwards, &[Decimal::new((hops - 1).into()).text()]);
             }
             None => edits.append_header(message, HeaderName::MaxForwards, &[MAX_FORWARDS]),
         }
@@ -393,9 +389,8 @@ fn frame(message: &Message, transport: Transport, edits: &mut Edits) {
     if transport == Transport::Udp || message.first(HeaderName::ContentLength).is_some() {
         return;
     }
-    let mut digits = Vec::with_capacity(5);
-    digits::decimal(&mut digits, u16::try_from(message.body().len()).expect("below MAX_MESSAGE_LEN"));
-    edits.append_header(message, HeaderName::ContentLength, &[&digits]);
+    let len = u32::try_from(message.body().len()).expect("below MAX_MESSAGE_LEN");
+    edits.append_header(message, HeaderName::ContentLength, &[Decimal::new(len).text()]);
 }
 
 /// Is it of a call, or inside any other dialog, whose CSeq the dialogs may have moved?

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use sipwarden_session_timer::Flow;
-use sipwarden_sip::Edits;
 use sipwarden_sip::value::{Transport, Via};
+use sipwarden_sip::{Decimal, Edits};
 
 use super::digits;
 use super::sockets::{default_port, parse_ip};
@@ -43,7 +43,7 @@ impl Stamp {
         *received_len = text.len();
         if via.rport.is_some() {
             text.extend_from_slice(b";rport=");
-            digits::decimal(text, source.port());
+            text.extend_from_slice(Decimal::new(source.port().into()).text());
         }
     }
 

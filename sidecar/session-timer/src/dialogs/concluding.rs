@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 
 use sipwarden_sip::value::{RefresherParam, ValueError};
-use sipwarden_sip::{Edits, HeaderName, Message};
+use sipwarden_sip::{Decimal, Edits, HeaderName, Message};
 
 use super::Action;
-use super::judging::Digits;
 use crate::acting::Half;
 use crate::judgment::{preferred_side, role};
 use crate::negotiation::{self, Conclusion, Offer};
@@ -102,7 +101,7 @@ impl<'a> Asked<'a> {
 }
 
 fn append_timer(answer: &Message, interval: u32, refresher: RefresherParam, edits: &mut Edits) {
-    let digits = Digits::new(interval);
+    let digits = Decimal::new(interval);
     let value: [&[u8]; 3] = [digits.text(), b";refresher=", refresher.as_str().as_bytes()];
     edits.append_header(answer, HeaderName::SessionExpires, &value);
 }

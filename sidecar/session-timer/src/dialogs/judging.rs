@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sipwarden_sip::value::{NameAddr, RefresherParam};
-use sipwarden_sip::{Edits, HeaderName, Message};
+use sipwarden_sip::{Decimal, Edits, HeaderName, Message};
 
 use super::Dialogs;
 use crate::acting::Half;
@@ -161,7 +161,7 @@ fn write_delta(
     if came == Some(leaves) && added.is_none() {
         return;
     }
-    let digits = Digits::new(leaves);
+    let digits = Decimal::new(leaves);
     let param: [&[u8]; 2] = added.map_or([b"", b""], |added| [b";refresher=", added.as_str().as_bytes()]);
     let Some(header) = message.first(name) else {
         return edits.append_header(message, name, &[digits.text(), param[0], param[1]]);
@@ -172,29 +172,5 @@ fn write_delta(
     }
     if added.is_some() {
         edits.insert(header.value_start + header.value.len(), &param);
-    }
-}
-
-/// A number in decimal, on the stack.
-pub(super) struct Digits {
-    buffer: [u8; 10],
-    start: usize,
-}
-
-impl Digits {
-    pub(super) fn new(mut number: u32) -> Digits {
-        let mut digits = Digits { buffer: [b'0'; 10], start: 10 };
-        loop {
-            digits.start -= 1;
-            digits.buffer[digits.start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return digits;
-            }
-        }
-    }
-
-    pub(super) fn text(&self) -> &[u8] {
-        &self.buffer[self.start..]
     }
 }

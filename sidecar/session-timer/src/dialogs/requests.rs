@@ -1,9 +1,9 @@
 //! Requests: initial INVITEs become setups, requests inside a session refresh or end it.
 
 use sipwarden_sip::value::{CSeq, RAck, ReferId};
-use sipwarden_sip::{Edits, HeaderName, Message, Method};
+use sipwarden_sip::{Decimal, Edits, HeaderName, Message, Method};
 
-use super::judging::{Digits, Fate, repeat_request};
+use super::judging::{Fate, repeat_request};
 use super::{Action, Arrival, Dialogs, Transmit, Verdict};
 use crate::acting::{Half, UpdateSupport};
 use crate::judgment::{Place, RequestFacts};
@@ -425,7 +425,7 @@ pub(super) fn write_cseq(message: &Message, number: u32, edits: &mut Edits) {
 
 fn write_number(message: &Message, at: usize, number: u32, edits: &mut Edits) {
     let written = message.bytes()[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    edits.replace(at..at + written, &[Digits::new(number).text()]);
+    edits.replace(at..at + written, &[Decimal::new(number).text()]);
 }
 
 fn note_early_media(early: &mut Early, sent: Sent, message: &Message) {
