@@ -94,7 +94,7 @@ pub(crate) struct Refresh {
     pub(crate) ruling: Ruling,
     /// The application's request as it came, where a 422 to it would be answered here.
     pub(crate) retry: Option<Retry>,
-    /// The Contact it carried, in force once it is answered with a 2xx.
+    /// The Contact it carried, where that is news: in force once it is answered with a 2xx.
     pub(crate) target: Option<Box<[u8]>>,
     pub(crate) answered: bool,
     /// With a 2xx of ours in the application's place.

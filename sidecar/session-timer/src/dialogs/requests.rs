@@ -320,7 +320,7 @@ impl Dialogs {
             first_leaving: leaving,
             tries: 0,
         });
-        let target = contact_uri(message).map(Box::from);
+        let target = contact_uri(message).filter(|target| *target != session.identity.leg(from).target).map(Box::from);
         let refresh =
             Refresh { from, method, cseq, offer, half, ruling, retry, target, answered: false, answered_here: here };
         session.open_refresh(refresh);
