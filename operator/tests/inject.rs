@@ -74,12 +74,17 @@ fn annotated(annotations: Value) -> Value {
 }
 
 #[test]
-fn in_a_pod_with_resources_the_sidecar_has_none_of_its_own() {
+fn in_a_pod_with_resources_the_sidecar_asks_for_nothing_and_is_held_to_its_limit_or_the_pods() {
     let mut pod = asterisk();
     assert_eq!(sidecar(&injected(&pod))["resources"]["requests"]["memory"], "24Mi");
-    for of_pod in [json!({ "requests": { "cpu": "1" } }), json!({ "limits": { "memory": "1Gi" } })] {
+    for (of_pod, limit) in [
+        (json!({ "requests": { "cpu": "1" } }), "256Mi"),
+        (json!({ "limits": { "memory": "1Gi" } }), "256Mi"),
+        (json!({ "limits": { "memory": "128Mi" } }), "128Mi"),
+    ] {
         pod["spec"]["resources"] = of_pod;
-        assert_eq!(sidecar(&injected(&pod))["resources"], json!({}));
+        let resources = sidecar(&injected(&pod))["resources"].clone();
+        assert_eq!(resources, json!({ "requests": { "cpu": "0", "memory": "0" }, "limits": { "memory": limit } }));
     }
 }
 

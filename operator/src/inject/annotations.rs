@@ -105,7 +105,14 @@ fn resources(pod: &Pod, settings: &Settings) -> Result<[String; 3], Skip> {
     Ok([cpu_request, memory_request, memory_limit])
 }
 
-/// A quantity in thousandths, for comparing; none of the exponent forms, which nobody writes in an annotation.
+/// The lesser of a quantity of an annotation or setting, and of one of the pod. What is no quantity here is more than
+/// anybody gives a sidecar.
+pub(super) fn lesser<'a>(ours: &'a str, pods: &'a str) -> &'a str {
+    if milli(pods).is_some_and(|pods| Some(pods) < milli(ours)) { pods } else { ours }
+}
+
+/// A quantity in thousandths, for comparing; none of the exponent forms, which nobody writes in an annotation, and nothing
+/// beyond G.
 fn milli(text: &str) -> Option<u128> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
@@ -182,6 +189,13 @@ mod tests {
         }
         assert_eq!(milli("1000m"), milli("1"));
         assert_eq!(milli("1Gi"), milli("1024Mi"));
+    }
+
+    #[test]
+    fn of_two_limits_the_lesser_counts() {
+        for (pods, expected) in [("64Mi", "64Mi"), ("1Gi", "256Mi"), ("256Mi", "256Mi"), ("2Ti", "256Mi")] {
+            assert_eq!(lesser("256Mi", pods), expected, "{pods}");
+        }
     }
 
     #[test]

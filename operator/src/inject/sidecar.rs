@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::{
-    annotations::{AppAddress, Wishes},
+    annotations::{AppAddress, Wishes, lesser},
     names,
     patch::Edits,
     ports::Takeover,
@@ -136,16 +136,22 @@ fn field_env(name: &str, path: &str) -> Value {
     json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
 }
 
-/// None in a pod with resources of its own: the API server has filled in its requests before, and refuses a pod whose
-/// containers ask for more.
+/// In a pod with resources of its own no requests: the API server has filled in the pod's before, and refuses a pod whose
+/// containers ask for more. Its limit stands, within the pod's: without one the kubelet would give it the pod's, and it would
+/// take all of the application's memory for calls.
 fn resources(pod: &Pod, wishes: &Wishes) -> Value {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
-    if of_pod.is_some_and(|of_pod| of_pod.requests.is_some() || of_pod.limits.is_some()) {
-        return json!({});
-    }
+    let of_pod = of_pod.filter(|of_pod| of_pod.requests.is_some() || of_pod.limits.is_some());
+    let (cpu_request, memory_request) = match of_pod {
+        // Where none are named, limits count as requests.
+        Some(_) => ("0", "0"),
+        None => (&*wishes.cpu_request, &*wishes.memory_request),
+    };
+    let pods_limit = of_pod.and_then(|of_pod| of_pod.limits.as_ref()?.get("memory"));
+    let memory_limit = pods_limit.map_or(&*wishes.memory_limit, |limit| lesser(&wishes.memory_limit, &limit.0));
     json!({
-        "requests": { "cpu": wishes.cpu_request, "memory": wishes.memory_request },
-        "limits": { "memory": wishes.memory_limit },
+        "requests": { "cpu": cpu_request, "memory": memory_request },
+        "limits": { "memory": memory_limit },
     })
 }
 

@@ -204,20 +204,18 @@ fn named(name: &str, pod: &Value) -> Value {
 /// Creates pods through the policies, and through `inject`; gives how many came out with a sidecar.
 fn compare(namespace: &str, settings: &Settings, config: &BTreeMap<String, String>, mut pods: Vec<Value>) -> usize {
     let facts = NamespaceFacts::selected_for(&settings.revision);
-    let mut expected = pods.clone();
-    for (i, (pod, expected)) in pods.iter_mut().zip(&mut expected).enumerate() {
-        for pod in [&mut *pod, &mut *expected] {
-            let name = pod["metadata"]
-                .as_object_mut()
-                .expect("a map")
-                .entry("name")
-                .or_insert_with(|| json!(format!("pod-{i}")));
-            assert!(name.is_string());
-        }
+    for (i, pod) in pods.iter_mut().enumerate() {
+        let metadata = pod["metadata"].as_object_mut().expect("a map");
+        metadata.entry("name").or_insert_with(|| json!(format!("pod-{i}")));
+    }
+    // A webhook is asked when defaults are filled in.
+    let mut expected = created(cluster(), PLAIN, &pods).expect("created");
+    for pod in &mut expected {
+        pod.as_object_mut().expect("a pod is a map").remove("status");
         let typed = serde_json::from_value(pod.clone()).expect("a pod");
         let config = config.get(pod["metadata"]["name"].as_str().expect("a name")).map(String::as_str);
         if let Ok(injection) = inject(&typed, &facts, settings, config) {
-            patch(expected, &injection.patch).expect("the patch applies");
+            patch(pod, &injection.patch).expect("the patch applies");
         }
     }
     let by_policy = created(cluster(), namespace, &pods).expect("created");
@@ -344,13 +342,14 @@ fn both_injectors_leave_the_same_pods_alone() {
 }
 
 #[test]
-fn in_a_pod_with_resources_both_injectors_give_the_sidecar_none_of_its_own() {
+fn in_a_pod_with_resources_both_injectors_hold_the_sidecar_to_its_limit_or_the_pods_without_asking_for_more() {
     let of_containers = json!({ "requests": { "cpu": "100m", "memory": "64Mi" } });
     let pods = [
-        json!({ "limits": { "cpu": "1", "memory": "128Mi" } }),
+        json!({ "limits": { "cpu": "1", "memory": "1Gi" } }),
         json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } }),
         json!({ "requests": { "memory": "64Mi" } }),
         json!({}),
+        json!({ "limits": { "memory": "1Ti" } }),
     ];
     let mut pods: Vec<Value> = pods.into_iter().map(|of_pod| with("/spec/resources", of_pod)).collect();
     // With what its containers ask for, and nothing left.
@@ -359,10 +358,14 @@ fn in_a_pod_with_resources_both_injectors_give_the_sidecar_none_of_its_own() {
         pods.push(pod.take());
     }
     assert_eq!(compare_all(pods.clone()), pods.len());
-    let by_policy = created(cluster(), WITH_DEFAULTS, &[named("whole", &pods[0]), named("empty", &pods[3])]).unwrap();
+    let cases = [named("whole", &pods[0]), named("small", &pods[1]), named("empty", &pods[3])];
+    let by_policy = created(cluster(), WITH_DEFAULTS, &cases).unwrap();
     let sidecar = |pod: &Value| pod["spec"]["initContainers"][0]["resources"].clone();
-    assert_eq!(sidecar(&by_policy[0]), json!({}));
-    assert_eq!(sidecar(&by_policy[1])["limits"]["memory"], defaults().memory_limit, "what is empty sets nothing");
+    let nothing = json!({ "cpu": "0", "memory": "0" });
+    for (pod, limit) in by_policy.iter().zip(["256Mi", "64Mi"]) {
+        assert_eq!(sidecar(pod), json!({ "requests": nothing, "limits": { "memory": limit } }));
+    }
+    assert_eq!(sidecar(&by_policy[2])["requests"]["memory"], defaults().memory_request, "what is empty sets nothing");
 }
 
 #[test]
