@@ -8,8 +8,8 @@ use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, boun
 use super::{
     AckTarget,
     facts::{
-        CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Fingerprint, Labels, Owner, PodFacts, WorkloadRef,
-        wants_sidecar,
+        CONFIG_FOR, CONFIG_FOR_SELECTOR, CONFIG_FOR_WORKLOAD, Config, Fingerprint, Labels, Owner, PodFacts,
+        WorkloadRef, wants_sidecar,
     },
     namespace::{Choice, Namespace, Pod, Workload},
 };
@@ -39,17 +39,17 @@ pub enum ConfigChange {
 
 impl Namespace {
     /// None if the annotation is as it should be, or none of our business.
-    pub(super) fn pod_patch(&self, name: &str, observe: &Arc<SidecarConfig>) -> Option<PodPatch> {
+    pub(super) fn pod_patch(&self, name: &str, observe: &Arc<Config>) -> Option<PodPatch> {
         let pod = self.pods.get(name).filter(|pod| self.is_active() && !pod.facts.terminating)?;
         let config = self.config_of_pod(pod, observe)?;
         let PodFacts { uid, workload: WorkloadRef { config_name, .. }, annotation, .. } = &pod.facts;
-        let fingerprint = Fingerprint::of_config(&config);
+        let fingerprint = config.fingerprint;
         let patch = || PodPatch { uid: uid.clone(), annotation: to_annotation(config_name, &config), fingerprint };
         (*annotation != Some(fingerprint)).then(patch)
     }
 
     /// None if there is no sidecar that could answer.
-    pub(super) fn ack_target(&self, name: &str, observe: &Arc<SidecarConfig>) -> Option<AckTarget> {
+    pub(super) fn ack_target(&self, name: &str, observe: &Arc<Config>) -> Option<AckTarget> {
         let pod = self.pods.get(name).filter(|_| self.managed)?;
         let (ip, ack) = (pod.facts.ip?, pod.ack.as_ref());
         let Some(config) = self.config_of_pod(pod, observe) else {
@@ -58,7 +58,7 @@ impl Namespace {
         Some(AckTarget {
             ip,
             in_step: ack.is_some_and(|ack| ack.hash.as_ref() == Some(&config.hash)),
-            written: self.is_active() && pod.facts.annotation == Some(Fingerprint::of_config(&config)),
+            written: self.is_active() && pod.facts.annotation == Some(config.fingerprint),
         })
     }
 
@@ -68,7 +68,7 @@ impl Namespace {
             return None;
         }
         let config = match self.state.paused {
-            true => self.stored_for(labels, config_name).map(|config| Arc::new(config.spec.clone())),
+            true => self.stored_for(labels, config_name).map(|config| Arc::new(config.spec.clone().into())),
             false => self.config_of(&self.choose(labels, config_name), config_name),
         };
         Some(config.map(|config| to_annotation(config_name, &config)).unwrap_or_default())
@@ -93,22 +93,22 @@ impl Namespace {
     }
 
     /// What a pod obeys that has these policies.
-    pub(super) fn config_of(&self, choice: &Choice, config_name: &str) -> Option<Arc<SidecarConfig>> {
+    pub(super) fn config_of(&self, choice: &Choice, config_name: &str) -> Option<Arc<Config>> {
         let name = choice.winner.as_ref()?;
         let policy = self.policies.get(name)?;
         let of_workload = || self.configs.get(config_name).filter(|config| *config.spec.policy == **name);
         if self.state.paused {
             let stored = self.last_good(name, policy).or_else(of_workload)?;
-            return Some(Arc::new(stored.spec.clone()));
+            return Some(Arc::new(stored.spec.clone().into()));
         }
         match &policy.in_force {
             Some(in_force) => Some(in_force.config.clone()),
-            None => of_workload().map(|config| Arc::new(bound(&config.spec, &self.bounds).0)),
+            None => of_workload().map(|config| Arc::new(bound(&config.spec, &self.bounds).0.into())),
         }
     }
 
     /// None for a pod that never had a config and observes by itself; one that had keeps its last good one until it is told.
-    fn config_of_pod(&self, pod: &Pod, observe: &Arc<SidecarConfig>) -> Option<Arc<SidecarConfig>> {
+    fn config_of_pod(&self, pod: &Pod, observe: &Arc<Config>) -> Option<Arc<Config>> {
         let had_one = || pod.facts.annotation.is_some();
         self.config_of(&pod.choice, &pod.facts.workload.config_name).or_else(|| had_one().then(|| observe.clone()))
     }
@@ -117,7 +117,7 @@ impl Namespace {
         self.managed && !self.state.paused
     }
 
-    fn desired_config<'a>(&self, name: &str, workload: &'a Workload) -> Option<(&'a Owner, Arc<SidecarConfig>)> {
+    fn desired_config<'a>(&self, name: &str, workload: &'a Workload) -> Option<(&'a Owner, Arc<Config>)> {
         let wanted = !workload.pods.is_empty()
             || self.labels_of(workload).is_some_and(|labels| wants_sidecar(labels, &self.facts));
         if !wanted {
@@ -131,7 +131,7 @@ impl Namespace {
         let (owner, config) = self.desired_config(name, workload)?;
         let label = (CONFIG_FOR.to_owned(), CONFIG_FOR_WORKLOAD.to_owned());
         let text = to_annotation(name, &config);
-        let mut object = SidecarConfigObject::new(name, (*config).clone());
+        let mut object = SidecarConfigObject::new(name, SidecarConfig::clone(&config));
         object.metadata = ObjectMeta {
             namespace: Some(self.name.clone()),
             labels: Some([label].into()),

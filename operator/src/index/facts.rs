@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
+    ops::Deref,
 };
 
 use k8s_openapi::{
@@ -106,6 +107,13 @@ pub struct PodFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
+/// A config and what stands for it, computed once: there may be many pods to compare it with.
+#[derive(Debug)]
+pub(super) struct Config {
+    spec: SidecarConfig,
+    pub(super) fingerprint: Fingerprint,
+}
+
 /// A config as an annotation holds it, taken literally: what stands there is compared, and not judged.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -200,15 +208,25 @@ impl Fingerprint {
         Self::of(annotation.as_ref().map(|annotation| &annotation.spec))
     }
 
-    /// Of this config, whichever SidecarConfig it is in: of a workload or of a policy.
-    pub fn of_config(config: &SidecarConfig) -> Self {
-        Self::of(Some(config))
-    }
-
     fn of(config: Option<&SidecarConfig>) -> Self {
         let mut hasher = DefaultHasher::new();
         config.hash(&mut hasher);
         Self(hasher.finish())
+    }
+}
+
+impl From<SidecarConfig> for Config {
+    fn from(spec: SidecarConfig) -> Self {
+        let fingerprint = Fingerprint::of(Some(&spec));
+        Self { spec, fingerprint }
+    }
+}
+
+impl Deref for Config {
+    type Target = SidecarConfig;
+
+    fn deref(&self) -> &SidecarConfig {
+        &self.spec
     }
 }
 

@@ -42,7 +42,7 @@ pub use self::{
     },
     namespace::BarePods,
 };
-use self::{cluster::Cluster, namespace::Namespace, policy::Policy};
+use self::{cluster::Cluster, facts::Config, namespace::Namespace, policy::Policy};
 use crate::inject::{NamespaceFacts, Skip};
 
 /// The name of the config of pods that no policy selects any more; a sidecar that was never given one calls its own so.
@@ -54,7 +54,7 @@ pub struct Index {
     namespaces: HashMap<String, Namespace>,
     clusters: BTreeMap<String, Cluster>,
     /// What pods go back to when their policy is gone.
-    observe: Arc<SidecarConfig>,
+    observe: Arc<Config>,
     changes: Changes,
 }
 
@@ -106,7 +106,7 @@ impl Index {
             revision: revision.into(),
             namespaces: HashMap::new(),
             clusters: BTreeMap::new(),
-            observe: Arc::new(observe()),
+            observe: Arc::new(observe().into()),
             changes: Changes::default(),
         }
     }

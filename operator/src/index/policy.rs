@@ -8,7 +8,7 @@ use sipwarden_crds::{
 };
 use tracing::info_span;
 
-use super::facts::{Labels, Owner, config_name, is_paused};
+use super::facts::{Config, Labels, Owner, config_name, is_paused};
 use crate::inject::{block_selects, selector_block};
 
 /// The kind of policies, which their own SidecarConfigs are named by.
@@ -39,7 +39,7 @@ pub(super) struct InForce {
     pub(super) block: String,
     compiled: SidecarConfig,
     /// Within the bounds of the cluster.
-    pub(super) config: Arc<SidecarConfig>,
+    pub(super) config: Arc<Config>,
     /// What those changed.
     pub(super) clamps: Vec<Clamp>,
 }
@@ -123,8 +123,10 @@ impl Policy {
     pub(super) fn rebind(&mut self, bounds: &[ClusterSessionPolicy]) -> bool {
         let Some(in_force) = &mut self.in_force else { return true };
         let (config, clamps) = bound(&in_force.compiled, bounds);
-        let changed = *in_force.config != config || in_force.clamps != clamps;
-        (in_force.config, in_force.clamps) = (Arc::new(config), clamps);
+        let changed = **in_force.config != config || in_force.clamps != clamps;
+        if changed {
+            (in_force.config, in_force.clamps) = (Arc::new(config.into()), clamps);
+        }
         changed
     }
 
@@ -143,7 +145,7 @@ impl InForce {
         bounds: &[ClusterSessionPolicy],
     ) -> Self {
         let (config, clamps) = bound(&compiled, bounds);
-        Self { source, block, compiled, config: Arc::new(config), clamps }
+        Self { source, block, compiled, config: Arc::new(config.into()), clamps }
     }
 }
 
@@ -156,4 +158,22 @@ fn compiled(policy: &SessionPolicy) -> Result<(SidecarConfig, Selector), String>
     let selector = policy.spec.pod_selector.clone().map(Selector::try_from);
     let selector = selector.unwrap_or_else(|| Ok(Selector::default()));
     Ok((config, selector.map_err(|error| format!("spec.podSelector: not a label selector: {error}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_change_nothing_leave_the_config_with_its_fingerprint() {
+        let mut policy = Policy::new(SessionPolicy::new("carrier", Default::default()), None, None, &[]);
+        let config = |policy: &Policy| policy.in_force.as_ref().expect("it compiles").config.clone();
+        let before = config(&policy);
+        let mut bounds = ClusterSessionPolicy::new("floor", Default::default());
+        assert!(!policy.rebind(&[bounds.clone()]));
+        assert!(Arc::ptr_eq(&before, &config(&policy)));
+        bounds.spec.timers.min_se.at_least = Some("5m".parse().expect("a length of time"));
+        assert!(policy.rebind(&[bounds]));
+        assert_ne!(before.fingerprint, config(&policy).fingerprint);
+    }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfigObject, to_annotation};
+use sipwarden_crds::{CONFIG_ANNOTATION, SidecarConfig, SidecarConfigObject, to_annotation};
 
 use super::{
     changes::Changes,
@@ -46,7 +46,7 @@ impl Namespace {
             // They tell its rank, which nothing else does.
             false => selectors_in(self.last_good(name, policy)?)?.to_owned(),
         };
-        let mut object = SidecarConfigObject::new(&config_name, (*in_force.config).clone());
+        let mut object = SidecarConfigObject::new(&config_name, SidecarConfig::clone(&in_force.config));
         let annotations = [
             (CONFIG_ANNOTATION.to_owned(), to_annotation(&config_name, &in_force.config)),
             (names::POD_SELECTORS.to_owned(), selectors),

@@ -8,7 +8,6 @@ use sipwarden_crds::{
 
 use super::{
     cluster::Cluster,
-    facts::Fingerprint,
     namespace::{Choice, Namespace, Pod},
     policy::Policy,
 };
@@ -128,7 +127,7 @@ impl Namespace {
         let Some(config) = self.config_of(&pod.choice, config_name) else {
             return Progress { in_step: false, settled: false };
         };
-        let delivered = pod.facts.annotation == Some(Fingerprint::of_config(&config));
+        let delivered = pod.facts.annotation == Some(config.fingerprint);
         let told = pod.ack.as_ref().map(|ack| ack.error.is_none() && ack.hash.as_ref() == Some(&config.hash));
         Progress { in_step: told == Some(true), settled: delivered && told != Some(false) }
     }
