@@ -1,5 +1,8 @@
 //! The webhook and its certificates against a real API server, without the rest of the operator.
 
+#[path = "../support/client.rs"]
+mod client;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -15,9 +18,8 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Secret},
 };
 use kube::{
-    Api, Client, Config, ResourceExt,
+    Api, Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -39,9 +41,7 @@ fn cluster() -> &'static Cluster {
 }
 
 async fn client() -> Client {
-    let kubeconfig = Kubeconfig::read_from(cluster().kubeconfig()).expect("a kubeconfig");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
-    Client::try_from(config).expect("a client")
+    client::client_of(cluster()).await.expect("a client")
 }
 
 /// Knows everything at once.

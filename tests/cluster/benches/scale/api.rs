@@ -3,8 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use sipwarden_cluster::http::get_text;
 use sipwarden_cluster::product::Times;
 use sipwarden_cluster::wait::eventually;
@@ -12,6 +10,7 @@ use sipwarden_cluster::{Cluster, OperatorProcess};
 use tokio::time::sleep;
 
 use crate::Table;
+use crate::client::client_of;
 use crate::fleet::{Fleet, LARGE, PODS, POLICIES, SMALL, STATUS_PORT, Took, USED};
 use crate::process::{cpu_s, memory_mib};
 
@@ -35,7 +34,7 @@ async fn measure(cluster: &Cluster) -> Result<Table> {
     let mut table = Table::new();
     cluster.prepare_for_operators()?;
     let started = Instant::now();
-    let fleet = Fleet::create(&client(cluster).await?).await?;
+    let fleet = Fleet::create(&client_of(cluster).await?).await?;
     eprintln!("{POLICIES} policies and {PODS} pods made in {:.0} s", started.elapsed().as_secs_f64());
 
     let started = fleet.mark();
@@ -150,12 +149,6 @@ fn bound(cluster: &Cluster, min_se_s: usize) -> Result<()> {
              spec: {{timers: {{minSE: {{atLeast: {min_se_s}s}}}}}}\n"
         ))
         .map(drop)
-}
-
-async fn client(cluster: &Cluster) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
 }
 
 /// Waits until nothing waits to be written.

@@ -4,6 +4,8 @@
 //! Figures are of this machine and what else it does; what counts is how they grow, and the bounds.
 
 mod api;
+#[path = "../../support/client.rs"]
+mod client;
 mod fleet;
 mod node;
 mod process;

@@ -2,6 +2,8 @@
 //!
 //! No controllers and kubelets are there; their objects are made by hand.
 
+#[path = "../../support/client.rs"]
+mod client;
 mod objects;
 mod operator;
 

@@ -10,9 +10,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, Config,
+    Api, Client,
     api::{PostParams, Request},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::Kubeconfig,
 };
 use serde_json::{Value, json};
 use sipwarden_cluster::{Cluster, OperatorProcess, workspace::charts};
@@ -22,6 +22,8 @@ use tokio::{
     task::spawn_blocking,
     time::sleep,
 };
+
+use crate::client;
 
 /// For what takes the start of a process, or a lease to run out.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -39,9 +41,7 @@ pub(crate) fn cluster() -> &'static Cluster {
 }
 
 pub(crate) async fn client_of(cluster: &Cluster) -> Client {
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("a kubeconfig");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
-    Client::try_from(config).expect("a client")
+    client::client_of(cluster).await.expect("a client")
 }
 
 /// A running operator. Killed when dropped.
@@ -100,8 +100,7 @@ impl Operator {
             "current-context": "webhook",
         }))
         .expect("a kubeconfig");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
-        let webhook = Client::try_from(config).expect("a client");
+        let webhook = client::client_by(kubeconfig).await.expect("a client");
         let request = Request::new(path).create(&PostParams::default(), review.to_string().into_bytes());
         webhook.request(request.expect("a request")).await.expect("the webhook answers")
     }
