@@ -241,7 +241,7 @@ async fn of_two_revisions_one_tells_the_status_of_a_cluster_policy_and_its_bound
         (status.namespaces, status.clamped_policies) == (2, 2)
     })
     .await;
-    assert!(written(&next).await > Some(0.0));
+    eventually("its count", || async { written(&next).await > Some(0.0) }).await;
     next.kill();
     apply("default", "7m").await;
     eventually("the status by the other", || async {
