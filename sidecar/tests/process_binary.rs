@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,9 +45,12 @@ fn policy_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-async fn get(server: SocketAddr, path: &str) -> String {
+async fn http(server: SocketAddr, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(server).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").expect("text");
@@ -62,10 +65,21 @@ struct Running {
 
 impl Running {
     async fn start(arguments: &[&str]) -> Running {
-        let mut child = binary().args(RUN).args(APP).args(arguments).spawn().expect("runs");
+        Running::before(&APP, arguments).await
+    }
+
+    /// In front of that application.
+    async fn before(app: &[&str], arguments: &[&str]) -> Running {
+        let mut child = binary().args(RUN).args(app).args(arguments).spawn().expect("runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         let ready = timeout(PATIENCE, stdout.next_line()).await.expect("ready").expect("text").expect("a line");
         Running { child, stdout, ready }
+    }
+
+    /// Where it says that it is, behind that word.
+    fn address(&self, word: &str) -> SocketAddr {
+        let found = self.ready.split(' ').find_map(|found| found.strip_prefix(word)).expect("a word");
+        found.parse().expect("an address")
     }
 
     fn signal(&self, signal: Signal) {
@@ -119,8 +133,7 @@ async fn a_restart_without_its_config_obeys_the_last_good_one() {
     running.child.kill().await.expect("killed");
     std::fs::remove_file(&path).expect("removed");
     let running = Running::start(&arguments).await;
-    let status = running.ready.split(' ').find_map(|word| word.strip_prefix("status=")).expect("an address");
-    let told = get(status.parse().expect("an address"), "/status").await;
+    let told = http(running.address("status="), "GET", "/status", "").await;
     assert!(told.contains(r#""policy":"carrier""#) && told.contains(r#""source":"LastGood""#), "{told}");
     running.signal(Signal::SIGTERM);
     let log = running.ends_well().await;
@@ -188,7 +201,7 @@ async fn log_lines_carry_the_id_of_the_trace_that_the_collector_gets() {
     let running =
         Running::start(&["--policy", policy, "--otlp", &collector.url(), "--log-format", "json", "--otlp-ratio", "1"])
             .await;
-    let listen = running.ready.split(' ').find_map(|word| word.strip_prefix("listen=udp:")).expect("an address");
+    let listen = running.address("listen=udp:");
     let phone = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     phone.connect(listen).await.expect("connected");
     let invite = format!(
@@ -198,8 +211,7 @@ async fn log_lines_carry_the_id_of_the_trace_that_the_collector_gets() {
         phone.local_addr().expect("an address")
     );
     phone.send(invite.as_bytes()).await.expect("sent");
-    let mut answer = [0; 2048];
-    timeout(PATIENCE, phone.recv(&mut answer)).await.expect("an answer").expect("received");
+    received(&phone).await;
     running.signal(Signal::SIGTERM);
     let log = running.ends_well().await;
 
@@ -210,6 +222,96 @@ async fn log_lines_carry_the_id_of_the_trace_that_the_collector_gets() {
     assert_eq!((got.text("sipwarden.call_id"), got.events()), ("l1".to_owned(), vec!["Rejected"]));
     assert_eq!(got.parent(), "");
     assert!(got.event_text("Rejected", "sipwarden.asked_s") == "60" && !got.resource.is_empty());
+}
+
+/// Reads a log until a line has all of that.
+async fn logged(log: &mut Lines<BufReader<ChildStderr>>, parts: &[&str]) -> String {
+    let mut before = String::new();
+    let line = timeout(PATIENCE, async {
+        loop {
+            let line = log.next_line().await.expect("text").expect("a line");
+            if parts.iter().all(|part| line.contains(part)) {
+                return line;
+            }
+            before += &format!("{line}\n");
+        }
+    });
+    line.await.unwrap_or_else(|_| panic!("no line with {parts:?}"));
+    before
+}
+
+#[tokio::test]
+async fn what_is_logged_can_be_changed_while_it_runs_and_a_bad_filter_changes_nothing() {
+    let (_directory, path) = policy_file(POLICY);
+    let mut running = Running::start(&["--policy", path.to_str().expect("UTF-8"), "--log", "off"]).await;
+    let mut log = BufReader::new(running.child.stderr.take().expect("piped")).lines();
+    let admin = running.address("admin=");
+    let takes_up = |name: &str| {
+        let written = path.with_extension("new");
+        std::fs::write(&written, POLICY.replace("carrier", name)).expect("written");
+        std::fs::rename(written, &path).expect("renamed");
+        running.signal(Signal::SIGHUP);
+    };
+
+    let answer = http(admin, "PUT", "/log-filter", "sipwarden=info\n").await;
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    takes_up("second");
+    assert_eq!(logged(&mut log, &["policy in force", "second"]).await, "", "nothing before");
+
+    let answer = http(admin, "PUT", "/log-filter", "sipwarden=loud").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("not a filter such as info or sipwarden=debug: "), "{answer}");
+    takes_up("third");
+    logged(&mut log, &["policy in force", "third"]).await;
+}
+
+/// The application calls a phone, which answers as who came by the name that is advertised, and hangs up along it.
+#[tokio::test]
+async fn the_network_is_told_the_advertised_address_and_finds_us_by_it() {
+    let app = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let phone = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let address = |socket: &UdpSocket| socket.local_addr().expect("an address");
+    let app_at = format!("udp:{}", address(&app));
+    let running = Running::before(&["--app", &app_at], &["--advertise", "sip.example.net:5999"]).await;
+    let (listen, app_side) = (running.address("listen=udp:"), running.address("app-listen=udp:"));
+
+    let invite = format!(
+        "INVITE sip:bob@{} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKa1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>\r\nCall-ID: a1\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:alice@{}>\r\nContent-Length: 0\r\n\r\n",
+        address(&phone),
+        address(&app),
+        address(&app),
+    );
+    app.send_to(invite.as_bytes(), app_side).await.expect("sent");
+    let came = received(&phone).await;
+    let values = |message: &str, name: &str| -> Vec<String> {
+        message.lines().filter_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned)).collect()
+    };
+    let (via, routes) = (values(&came, "Via"), values(&came, "Record-Route"));
+    assert!(via[0].starts_with("SIP/2.0/UDP sip.example.net:5999;branch="), "{came}");
+    assert_eq!(routes, ["<sip:sip.example.net:5999;lr>".to_owned(), format!("<sip:{app_side};lr>")], "{came}");
+    assert!(!came.contains(&listen.to_string()), "{came}");
+
+    let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+    let bye = format!(
+        "BYE sip:alice@{} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKb1\r\nMax-Forwards: 70\r\n{routes}\
+         From: <sip:bob@example.com>;tag=b\r\nTo: <sip:alice@example.com>;tag=a\r\nCall-ID: a1\r\nCSeq: 1 BYE\r\n\
+         Content-Length: 0\r\n\r\n",
+        address(&app),
+        address(&phone),
+    );
+    phone.send_to(bye.as_bytes(), listen).await.expect("sent");
+    let came = received(&app).await;
+    assert!(came.starts_with("BYE ") && values(&came, "Route").is_empty(), "{came}");
+    running.signal(Signal::SIGTERM);
+    running.ends_well().await;
+}
+
+async fn received(socket: &UdpSocket) -> String {
+    let mut buffer = vec![0; 65_536];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("a packet").expect("received");
+    String::from_utf8(buffer[..length].to_vec()).expect("text")
 }
 
 #[tokio::test]
