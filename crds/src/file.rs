@@ -73,13 +73,13 @@ impl std::error::Error for Problem {}
 /// Reads one SessionPolicy or SidecarConfig, in YAML or JSON, and checks it.
 ///
 /// # Errors
-/// The faults in the order of lines. What is no YAML is told alone, at its first fault; so is a number or text of a wrong
-/// form, once every field is known and in place; all fields that are not, and all values that break a rule, are told
-/// together.
+/// The faults in the order of lines. What is no YAML is told alone, at its first fault. Numbers and texts are judged once
+/// no field is missing and no list has what it cannot; whether values break a rule, once all have their form. Fields that
+/// are not known hold nothing back.
 pub fn load(text: &str) -> Result<Loaded, Vec<Problem>> {
     let node: Node = serde_saphyr::from_str(text).map_err(|error| vec![syntax_problem(&error)])?;
     let (value, index) = node.into_json();
-    let mut faults = Faults { index, problems: Vec::new() };
+    let mut faults = Faults { index, problems: Vec::new(), unreadable: false };
     let loaded = match object::read(value, &OBEYED_KINDS, &mut faults) {
         Some(Object::SessionPolicy(policy, config)) => Some(Loaded::Policy(policy, config)),
         Some(Object::SidecarConfig(config)) => Some(Loaded::Config(config)),
@@ -114,7 +114,7 @@ pub fn lint(text: &str) -> Linted {
             continue;
         }
         linted.judged += 1;
-        let mut faults = Faults { index, problems: Vec::new() };
+        let mut faults = Faults { index, problems: Vec::new(), unreadable: false };
         object::read(value, &ANY_KIND, &mut faults);
         faults.problems.sort_by_key(|problem| problem.line);
         linted.problems.append(&mut faults.problems);
@@ -133,6 +133,8 @@ fn is_foreign(value: &Value) -> bool {
 struct Faults {
     index: Index,
     problems: Vec<Problem>,
+    /// Some are such that the rest cannot be judged.
+    unreadable: bool,
 }
 
 impl Faults {

@@ -54,9 +54,9 @@ pub(super) fn read(value: Value, kinds: &[Kind], faults: &mut Faults) -> Option<
         // One in a file needs no name of its own: it says which policy it is.
         object.entry("metadata").or_insert_with(|| json!({}));
     }
-    let object = Value::from(object);
-    shape::check(&object, kind.schema(), "", faults);
-    if !faults.problems.is_empty() {
+    let mut object = Value::from(object);
+    shape::check(&mut object, kind.schema(), "", faults);
+    if faults.unreadable {
         return None;
     }
     match kind {
@@ -109,10 +109,35 @@ fn schema_of<T: CustomResourceExt>() -> Value {
     schema
 }
 
-fn typed<T: DeserializeOwned>(value: Value, faults: &mut Faults) -> Option<T> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| faults.add(field_path(error.path()), error.inner().to_string()))
-        .ok()
+/// The types stop at their first fault: what has it is left out, until they read the rest.
+fn typed<T: DeserializeOwned>(mut value: Value, faults: &mut Faults) -> Option<T> {
+    let mut left_out = Vec::<String>::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(&value) {
+            Ok(read) => return Some(read).filter(|_| left_out.is_empty()),
+            Err(error) => error,
+        };
+        let path = field_path(error.path());
+        if left_out.iter().any(|field| field.starts_with(&path)) {
+            // It misses that.
+            return None;
+        }
+        faults.add(path.as_str(), error.inner().to_string());
+        leave_out(&mut value, error.path())?;
+        left_out.push(path);
+    }
+}
+
+/// `None` where it is no field.
+fn leave_out(value: &mut Value, path: &serde_path_to_error::Path) -> Option<Value> {
+    let mut segments: Vec<&Segment> = path.iter().collect();
+    let Some(Segment::Map { key }) = segments.pop() else { return None };
+    let parent = segments.into_iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get_mut(index),
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    parent?.as_object_mut()?.remove(key)
 }
 
 fn field_path(path: &serde_path_to_error::Path) -> String {

@@ -218,6 +218,30 @@ fn all_faults_are_told_in_the_order_of_lines() {
 }
 
 #[test]
+fn an_unknown_field_and_a_word_that_is_no_choice_hide_no_other_fault() {
+    let spec = "spec:\n  mode: Enforced\n  timers:\n    minSe: 2m\n    maxMinSE: 30s\n";
+    let texts: Vec<_> = problems(&format!("{HEAD}{spec}")).iter().map(Problem::to_string).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    for (text, begins) in texts.iter().zip([
+        "line 5, spec.mode: expected ",
+        "line 7, spec.timers.minSe: unknown field",
+        "line 8, spec.timers.maxMinSE: 30s is below minSE",
+    ]) {
+        assert!(text.starts_with(begins), "{text}");
+    }
+}
+
+#[test]
+fn every_number_and_text_of_a_wrong_form_is_told_and_no_rule_that_they_would_break() {
+    let spec = "spec:\n  timers: {minSE: 90, sessionExpires: 2 minutes, maxMinSE: 30s}\n  rules:\n  - name: a\n    \
+                match: {}\n    timers: {minSE: x}\n";
+    let texts: Vec<_> = problems(&format!("{HEAD}{spec}")).iter().map(Problem::to_string).collect();
+    let paths: Vec<_> = texts.iter().map(|text| text.split(": ").next().unwrap_or_default()).collect();
+    let timers = ["line 5, spec.timers.minSE", "line 5, spec.timers.sessionExpires"];
+    assert_eq!(paths, [timers[0], timers[1], "line 9, spec.rules[0].timers.minSE"]);
+}
+
+#[test]
 fn a_name_is_asked_for_where_metadata_stands() {
     let text = HEAD.replace("{name: p}", "{labels: {a: b}}") + "spec: {}\n";
     assert_eq!(only_problem(&text), ("line 3, metadata.name: a policy needs a name".to_owned(), 1));

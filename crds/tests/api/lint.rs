@@ -57,11 +57,12 @@ status: {pods: 1}
         told(&linted),
         [
             "line 9, spec.mode: expected Enforce or Observe",
+            "line 10, spec.timers.minSE: 1m is below 90s, the least RFC 4028 §4 allows",
             "line 19, spec.timers.minSE.atLeast: 1h is above sessionExpires.atMost, which is 30m; no minSE may be",
             "line 25, spec.timers.maxMinSE: 1m is below minSE, which is 90s",
         ]
     );
-    assert_eq!(linted.problems[1].column, Some(13));
+    assert_eq!(linted.problems[2].column, Some(13));
 }
 
 #[test]
