@@ -67,6 +67,7 @@ pub const RIGHTS: [(&str, &[Right]); 11] = [
             CONFIGS,
             NAMESPACES,
             optional(GROUP, "sessionpolicies", &["list"]),
+            cluster_wide(GROUP, "clustersessionpolicies", &["list"]),
             optional("", "pods/portforward", &["get", "create"]),
             cluster_wide(ADMISSION, "mutatingwebhookconfigurations", &["list"]),
             cluster_wide(ADMISSION, "validatingwebhookconfigurations", &["list"]),

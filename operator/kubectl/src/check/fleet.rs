@@ -1,11 +1,11 @@
 //! Policies, pods and sidecars: what alerts would tell, asked now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use sipwarden_crds::SessionPolicy;
-use sipwarden_operator::inject::{names::REVISION, sidecar_of};
+use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy};
+use sipwarden_operator::inject::{NamespaceFacts, names::REVISION, revision_of, sidecar_of};
 
 use super::{Item, Looker, catalogue::Check, metrics};
 use crate::{
@@ -77,20 +77,13 @@ impl Looker<'_> {
     }
 
     async fn revisions(&self, known: &Known) -> Vec<Item> {
+        let clusters: Api<ClusterSessionPolicy> = Api::all(self.connection.client.clone());
         match (self.operator_pods().await, &known.namespaces) {
             (Ok(operators), Some(namespaces)) => {
-                let there: BTreeSet<&str> =
-                    operators.iter().filter_map(|pod| pod.labels().get(REVISION)).map(String::as_str).collect();
-                let asks = |revision: &str| !there.contains(revision);
-                let lost = namespaces.iter().filter(|(_, facts)| facts.inject.is_some() && asks(facts.revision()));
-                let lost: Vec<String> =
-                    lost.map(|(name, facts)| format!("{name} (revision {})", facts.revision())).collect();
-                match lost.is_empty() {
-                    true => vec![Item::ok(Check::Revisions, "every namespace has its operator")],
-                    false => {
-                        vec![Item::fail(Check::Revisions, format!("no operator minds {}", some(lost.iter())))]
-                    }
-                }
+                let list = ListParams::default();
+                // Who may not see them hears of the namespaces all the same.
+                let bounds = clusters.list(&list).await.map(|list| list.items).unwrap_or_default();
+                judge_revisions(&operators, namespaces, &bounds)
             }
             _ => vec![Item::unknown(Check::Revisions, "namespaces or the operator's pods cannot be read")],
         }
@@ -148,6 +141,27 @@ fn judge_pods(rows: &[Row]) -> Vec<Item> {
 
 fn told(name: &str, row: &Row) -> String {
     if row.notes.is_empty() { name.to_owned() } else { format!("{name}: {}", row.notes.join(", ")) }
+}
+
+fn judge_revisions(
+    operators: &[Pod],
+    namespaces: &BTreeMap<String, NamespaceFacts>,
+    bounds: &[ClusterSessionPolicy],
+) -> Vec<Item> {
+    let there: BTreeSet<&str> =
+        operators.iter().filter_map(|pod| pod.labels().get(REVISION)).map(String::as_str).collect();
+    let namespaces = namespaces.iter().filter(|(_, facts)| facts.inject.is_some());
+    let namespaces = namespaces.map(|(name, facts)| (name.clone(), facts.revision()));
+    let bounds = bounds.iter().map(|bounds| {
+        let revision = revision_of(bounds.labels().get(REVISION).map(String::as_str));
+        (format!("ClusterSessionPolicy {}", bounds.name_any()), revision)
+    });
+    let lost = namespaces.chain(bounds).filter(|(_, revision)| !there.contains(revision));
+    let lost: Vec<String> = lost.map(|(name, revision)| format!("{name} (revision {revision})")).collect();
+    match lost.is_empty() {
+        true => vec![Item::ok(Check::Revisions, "every namespace and ClusterSessionPolicy has its operator")],
+        false => vec![Item::fail(Check::Revisions, format!("no operator minds {}", some(lost.iter())))],
+    }
 }
 
 /// The image that the operator gives new pods is an argument of its own.
@@ -287,6 +301,23 @@ mod tests {
             .1
         };
         assert_eq!((refreshes(5), refreshes(6)), (Level::Ok, Level::Warn));
+    }
+
+    #[test]
+    fn what_belongs_to_a_revision_without_operator_is_named() {
+        let operator: Pod = serde_json::from_value(json!({ "metadata": { "labels": { REVISION: "next" } } })).unwrap();
+        let judged = |revision: Option<&str>| {
+            let facts = NamespaceFacts { inject: Some("enabled".to_owned()), revision: revision.map(str::to_owned) };
+            let mut bounds = ClusterSessionPolicy::new("floor", Default::default());
+            bounds.labels_mut().extend(revision.map(|revision| (REVISION.to_owned(), revision.to_owned())));
+            let namespaces = [("voice".to_owned(), facts)].into();
+            judge_revisions(std::slice::from_ref(&operator), &namespaces, &[bounds]).remove(0)
+        };
+        assert_eq!(judged(Some("next")).level, Level::Ok);
+        let lost = judged(None);
+        assert_eq!(lost.level, Level::Fail);
+        let text = "no operator minds voice (revision default); ClusterSessionPolicy floor (revision default)";
+        assert_eq!(lost.text, text);
     }
 
     #[test]
