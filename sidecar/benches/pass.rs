@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p sipwarden-sidecar --bench pass`
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../shard/tests/common/mod.rs"]
 mod common;
 
 use std::hint::black_box;
@@ -16,9 +16,9 @@ use criterion::{Criterion, Throughput};
 use rsip::headers::ToTypedHeader;
 use rsip::message::HeadersExt;
 use sipwarden_session_timer::{Arrival, CallKey, Config, Dialogs, Flow, Leg, Limits, Mode, Policy, Time, Verdict};
+use sipwarden_shard::{Intake, Outbox, Outcome, Shard};
 use sipwarden_sidecar::metrics::Metrics;
 use sipwarden_sidecar::record::{About, Handled, Recorder};
-use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
 use sipwarden_sip::{Edits, Message};
 
 /// New calls between two shards that start empty.

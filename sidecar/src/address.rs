@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Deserialize;
+use sipwarden_shard::Target;
 use sipwarden_sip::value::Transport;
-
-use crate::shard::Target;
 
 /// A transport and a socket address, `udp:IP:PORT`. IPv6 needs no brackets: the last colon is the port's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

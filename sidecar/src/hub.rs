@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sipwarden_otlp::opentelemetry::trace::TraceId;
 use sipwarden_session_timer::{Event, EventKind, Policy, SessionId, SessionView, Time, VerbError};
+use sipwarden_shard::{Lookup, Outbox, Resolved, Shard, Target, shard_of_call};
 use tokio::sync::mpsc;
 
 use crate::metrics::{Metrics, RuleCounters};
 use crate::record::{About, Handled, Recorder};
 use crate::report;
-use crate::shard::{Lookup, Outbox, Resolved, Shard, Target, shard_of_call};
 use crate::traces::{Cause, Traces};
 use crate::transport::tcp::Streams;
 use crate::transport::{Endpoint, Inbound};
@@ -192,6 +192,7 @@ impl Hub {
     }
 
     /// Locks a shard, for as short as can be.
+    #[inline]
     pub fn lock(&self, index: usize) -> MutexGuard<'_, Guarded> {
         self.shards[index].guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }

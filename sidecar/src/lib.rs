@@ -1,6 +1,6 @@
 //! The sipwarden sidecar as a library: what `main` starts and tests drive.
 //!
-//! [`shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
+//! [`sipwarden_shard`] decides, without IO; everything else is the process around it: sockets ([`transport`]), threads
 //! ([`workers`], [`worker`], [`hub`]), names ([`resolver`]), the policy file ([`policy_file`], [`credentials`]), and what is
 //! seen from outside ([`status`], [`admin`], [`view`], [`history`], [`record`], [`metrics`], [`logs`], [`traces`]).
 
@@ -28,7 +28,6 @@ pub mod report;
 pub mod resolver;
 pub mod sessions;
 pub mod settings;
-pub mod shard;
 pub mod status;
 pub mod token;
 pub mod traces;

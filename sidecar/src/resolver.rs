@@ -10,6 +10,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use sipwarden_session_timer::Leg;
+use sipwarden_shard::{Lookup, Resolved, Target, Unresolvable};
 use sipwarden_sip::value::Transport;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
@@ -19,7 +20,6 @@ use tracing::{debug, warn};
 use crate::address::transport_name;
 use crate::hub::{Command, Hub};
 use crate::metrics::Limit;
-use crate::shard::{Lookup, Resolved, Target, Unresolvable};
 use crate::transport::{Endpoint, Inbound};
 
 /// Names asked for at once; a packet for one more goes as unresolvable.

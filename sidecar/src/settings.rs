@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use sipwarden_otlp::Otlp;
 use sipwarden_session_timer::Limits;
+use sipwarden_shard::Target;
 
 use crate::address::{Advertised, ListenAddress};
 use crate::policy_file::Sources;
-use crate::shard::Target;
 
 /// Most `--workers`.
 const MAX_WORKERS: usize = 64;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use sipwarden_session_timer::{Flow, Leg, Time};
+use sipwarden_shard::{DropReason, Intake, Outbox, Outcome, shard_of};
 use sipwarden_sip::Message;
 use sipwarden_sip::value::Transport;
 use tokio::sync::{mpsc, watch};
@@ -21,7 +22,6 @@ use tracing::trace;
 use crate::hub::{Command, Hub, Step};
 use crate::metrics::MessageKind;
 use crate::record::Handled;
-use crate::shard::{DropReason, Intake, Outbox, Outcome, shard_of};
 use crate::transport::udp::{Arena, Udp};
 use crate::typed;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sipwarden_session_timer::{Endpoint, Flow, Leg, Limits, Mode, Policy, Time, Timers};
-use sipwarden_sidecar::shard::{Intake, Outbox, Shard, ShardConfig};
+use sipwarden_shard::{Intake, Outbox, Shard, ShardConfig};
 use sipwarden_sip::check::check;
 use sipwarden_sip::frame::{Frame, Framer};
 use sipwarden_sip::value::Transport;

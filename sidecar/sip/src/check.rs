@@ -4,7 +4,7 @@
 //! proxy passes. Proxy-Require and Max-Forwards 0 are answers of the router; a bad Session-Expires is one of policy.
 
 use crate::value::{NameAddr, Scheme, Uri, ValueError, Via};
-use crate::{HeaderName, Message, StartLine, lex};
+use crate::{HeaderName, Message, StartLine, lex, scan};
 
 /// What is wrong, and with which status a request is answered. A faulty response is dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -112,8 +112,7 @@ fn check_address(message: &Message, name: HeaderName, address: Result<&NameAddr,
 
 fn check_call_id(message: &Message) -> Result<(), Fault> {
     let value = message.single(HeaderName::CallId)?.ok_or(Fault::BadRequest)?.value;
-    // Without a way out, so that many bytes are compared at once.
-    let has_white_space = value.iter().fold(false, |found, byte| found | matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    let has_white_space = scan::find_any(value, [b' ', b'\t', b'\r', b'\n']).is_some();
     if value.is_empty() || has_white_space { Err(Fault::BadRequest) } else { Ok(()) }
 }
 

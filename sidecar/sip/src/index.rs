@@ -81,6 +81,7 @@ impl Slots {
     }
 
     /// The lines among which all of that name are.
+    #[inline]
     pub(crate) fn of(&self, name: HeaderName) -> &[Slot] {
         let lines = self.lines().get(usize::from(self.first[name as usize])..).unwrap_or_default();
         if self.is_repeated(name) { lines } else { &lines[..lines.len().min(1)] }

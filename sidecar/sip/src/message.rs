@@ -138,11 +138,13 @@ impl<'b> Message<'b> {
     }
 
     /// Every header line of that name, in order.
+    #[inline]
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = Header<'b>> + '_ {
         self.slots.of(name).iter().filter(move |slot| slot.name == name).map(|slot| self.header(slot))
     }
 
     /// The first header line of that name.
+    #[inline]
     pub fn first(&self, name: HeaderName) -> Option<Header<'b>> {
         self.slots.first(name).map(|slot| self.header(slot))
     }
@@ -175,6 +177,7 @@ impl<'b> Message<'b> {
     }
 
     /// Call-ID, raw.
+    #[inline]
     pub fn call_id(&self) -> Option<&'b [u8]> {
         self.first(HeaderName::CallId).map(|header| header.value)
     }
@@ -268,6 +271,7 @@ impl<'b> Message<'b> {
         self.first(name).map(|header| header.value).ok_or(ValueError::Missing)
     }
 
+    #[inline]
     fn header(&self, slot: &Slot) -> Header<'b> {
         Header {
             name: slot.name,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use sipwarden_session_timer::Leg;
+use sipwarden_shard::Target;
 use sipwarden_sip::build::{RequestParts, Responder, request};
 use sipwarden_sip::value::{NameAddr, Transport, Uri};
 use sipwarden_sip::{HeaderName, Method};
@@ -18,7 +19,6 @@ use super::report::Step;
 use super::wire::Wire;
 use crate::address::transport_name;
 use crate::resolver::Resolver;
-use crate::shard::Target;
 use crate::transport::Endpoint;
 
 const T1: Duration = Duration::from_millis(500);

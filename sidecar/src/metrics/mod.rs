@@ -12,6 +12,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntGauge, Registry, TextEncoder};
 use sipwarden_otlp::Fate;
 use sipwarden_session_timer::{Event, Leg, LimitKind};
+use sipwarden_shard::{DropReason, Outcome};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 
@@ -25,7 +26,6 @@ use self::labels::{
     parse_label, status_label,
 };
 use crate::address::transport_name;
-use crate::shard::{DropReason, Outcome};
 
 const SIDES: (&str, &[&str]) = ("side", &[Leg::BOTH[0].as_str(), Leg::BOTH[1].as_str()]);
 const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sipwarden_session_timer::{Direction, Event, Flow, Judged, Leg, Policy, Time};
+use sipwarden_shard::{Outbox, Outcome, Packet, Shard};
 use sipwarden_sip::{HeaderName, Message, Method, Slots};
 
 use crate::metrics::{Metrics, RecordKind};
-use crate::shard::{Outbox, Outcome, Packet, Shard};
 use crate::transport::Endpoint;
 
 pub use self::reader::Reader;
@@ -264,6 +264,7 @@ impl Recorder {
     }
 
     /// Puts Call-ID and start line into the empty text, and says how long they are.
+    #[inline]
     fn begin_text(&mut self, call_id: &[u8], message: &Message) -> [u32; 2] {
         let start = start_line(message);
         self.text.clear();

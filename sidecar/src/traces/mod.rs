@@ -27,6 +27,7 @@ use sipwarden_otlp::sdk::propagation::TraceContextPropagator;
 use sipwarden_otlp::sdk::trace::{IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample};
 use sipwarden_otlp::{Count, Otlp, Service, Spans};
 use sipwarden_session_timer::{Event, EventKind, Flow, Policy, SessionId};
+use sipwarden_shard::Shard;
 use sipwarden_sip::{Message, Method};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,7 +37,6 @@ use tracing::{info, warn};
 use self::span::{Carrier, Names, Trace};
 use self::table::{Session, Setup, Table};
 use crate::metrics::{Limit, Metrics};
-use crate::shard::Shard;
 use crate::transport::Endpoint;
 
 /// Sessions, and as many calls being set up, that may be traced at once in a process; others are not, and counted.

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use sipwarden_otlp::opentelemetry::KeyValue;
 use sipwarden_otlp::opentelemetry::trace::{SpanId, TraceId};
 use sipwarden_session_timer::{EndCause, Event, EventKind, Leg, Policy, SessionId, SessionView};
+use sipwarden_shard::Shard;
 
 use super::span::Trace;
-use crate::shard::Shard;
 
 /// Events of a span: the first ones, and the last; those between are counted only.
 const MAX_EVENTS: usize = 64;

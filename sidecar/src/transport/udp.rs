@@ -143,6 +143,7 @@ impl Udp {
     }
 
     /// Sends what waits for room. Pending while something still does.
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context) -> Poll<()> {
         while !self.queue.is_empty() {
             let Some(room) = self.watch_room() else { return Poll::Pending };

@@ -7,8 +7,8 @@ use sipwarden_otlp::Fate;
 use sipwarden_session_timer::{
     ByeOutcome, EndCause, EventKind, HeaderKind, Leg, LimitKind, Match, NoRefresh, Policy, Rule, SdpUnusable, Timers,
 };
+use sipwarden_shard::{DropReason, Outcome};
 use sipwarden_sidecar::metrics::{Limit, MessageKind, Metrics, PolicyFacts, RecordKind, Reload, TransportError};
-use sipwarden_sidecar::shard::{DropReason, Outcome};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::value::Transport;
 use sipwarden_sip::{Method, ParseError};

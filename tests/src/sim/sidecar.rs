@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipwarden_session_timer::{Endpoint, Flow, Leg, Limits, Policy, Time};
-use sipwarden_sidecar::shard::{Intake, Outbox, Shard, ShardConfig};
+use sipwarden_shard::{Intake, Outbox, Shard, ShardConfig};
 use sipwarden_sip::value::Transport;
 
 use super::message::Sip;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use common::{PEER, app, peer, shard};
 use sipwarden_session_timer::{Flow, Leg, Mode, Policy, Time};
-use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
+use sipwarden_shard::{Intake, Outbox, Outcome, Shard};
 
 const APP: &str = "127.0.0.1:5080";
 /// The most that the beginning of a call may cost: what its INVITE says, what is known of both sides at its 2xx, and places

@@ -71,7 +71,7 @@ pub struct Target {
 
 impl Target {
     /// What a SIP URI means; none for other schemes.
-    pub(crate) fn of(uri: &Uri) -> Option<Target> {
+    pub fn of(uri: &Uri) -> Option<Target> {
         let host = std::str::from_utf8(uri.host).ok().filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))?;
         Some(Target { host: host.to_ascii_lowercase(), port: uri.port, transport: uri_transport(uri) })
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sipwarden_session_timer::{Endpoint, Flow, Leg, Limits, Policy};
-use sipwarden_sidecar::shard::{Shard, ShardConfig};
+use sipwarden_shard::{Shard, ShardConfig};
 use sipwarden_sip::value::Transport;
 
 /// Where the remote party is.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use common::{app, peer, shard};
 use sipwarden_session_timer::{Mode, Policy, Time};
-use sipwarden_sidecar::shard::{DropReason, Intake, Outbox, Outcome};
+use sipwarden_shard::{DropReason, Intake, Outbox, Outcome};
 use sipwarden_sip::check::Fault;
 use sipwarden_sip::{Message, Slots};
 use untouchable::untouchable;
@@ -40,7 +40,7 @@ const ANSWERED: [(&str, u16); 21] = [
 ];
 
 fn files() -> Vec<(String, Vec<u8>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sip/testdata/rfc4475");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sip/testdata/rfc4475");
     let mut files: Vec<_> = fs::read_dir(folder)
         .expect("the test data of the sip crate")
         .map(|entry| entry.expect("an entry").path())

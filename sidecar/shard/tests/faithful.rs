@@ -6,7 +6,7 @@ mod untouchable;
 use common::{PEER, app, peer, shard};
 use proptest::prelude::*;
 use sipwarden_session_timer::{Flow, Policy, Time};
-use sipwarden_sidecar::shard::{Intake, Outbox, Outcome, Shard};
+use sipwarden_shard::{Intake, Outbox, Outcome, Shard};
 use untouchable::untouchable;
 
 /// Forwards one message: where it went, and as what.
