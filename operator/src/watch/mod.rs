@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, PartialObjectMeta},
-    core::DeserializeGuard,
+    core::DynamicObject,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -31,7 +31,7 @@ use sipwarden_crds::{ClusterSessionPolicy, SessionPolicy, SidecarConfigObject};
 use tokio::task::JoinSet;
 
 use self::backoff::WatchBackoff;
-use self::objects::{SlimPod, SlimWorkload, pod_facts, readable, workload_facts};
+use self::objects::{SlimPod, SlimWorkload, pod_facts, readable, typed, workload_facts};
 pub use self::pulse::{Pulse, PulseLayer};
 use crate::{
     index::{Index, Key, NamespaceState, Owner},
@@ -78,14 +78,12 @@ impl Watcher {
         tasks
     }
 
-    /// One object that cannot be read must not hide the others.
     async fn policies(self) {
-        let stream = watcher(self.all::<DeserializeGuard<SessionPolicy>>(), config());
         self.follow(
             Watched::Policies,
-            stream,
-            |policy: &DeserializeGuard<SessionPolicy>| Key::of(policy.meta()),
-            |index, _, policy: DeserializeGuard<_>| {
+            watcher(self.untyped::<SessionPolicy>(), config()),
+            |policy: &DynamicObject| Key::of(&policy.metadata),
+            |index, _, policy| {
                 let (policy, unreadable) =
                     readable(policy, |metadata| SessionPolicy { metadata, spec: Default::default(), status: None });
                 index.policy(policy, unreadable);
@@ -96,12 +94,11 @@ impl Watcher {
     }
 
     async fn cluster_policies(self) {
-        let stream = watcher(self.all::<DeserializeGuard<ClusterSessionPolicy>>(), config());
         self.follow(
             Watched::ClusterPolicies,
-            stream,
-            |policy: &DeserializeGuard<ClusterSessionPolicy>| policy.meta().name.clone().unwrap_or_default(),
-            |index, _, policy: DeserializeGuard<_>| {
+            watcher(self.untyped::<ClusterSessionPolicy>(), config()),
+            |policy: &DynamicObject| policy.metadata.name.clone().unwrap_or_default(),
+            |index, _, policy| {
                 let (policy, unreadable) = readable(policy, |metadata| ClusterSessionPolicy {
                     metadata,
                     spec: Default::default(),
@@ -116,12 +113,11 @@ impl Watcher {
 
     /// What cannot be read counts as absent, and is then written anew.
     async fn configs(self) {
-        let stream = watcher(self.all::<DeserializeGuard<SidecarConfigObject>>(), config());
         self.follow(
             Watched::Configs,
-            stream,
-            |config: &DeserializeGuard<SidecarConfigObject>| Key::of(config.meta()),
-            |index, key, config| match config.0 {
+            watcher(self.untyped::<SidecarConfigObject>(), config()),
+            |config: &DynamicObject| Key::of(&config.metadata),
+            |index, key, config| match typed::<SidecarConfigObject>(&config) {
                 Ok(mut config) => {
                     config.metadata.managed_fields = None;
                     index.config(config);
@@ -134,10 +130,10 @@ impl Watcher {
     }
 
     async fn namespaces(self) {
-        let stream = watcher(self.all::<PartialObjectMeta<Namespace>>(), config());
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         self.follow(
             Watched::Namespaces,
-            stream,
+            watcher(api, config()),
             |namespace: &PartialObjectMeta<Namespace>| namespace.metadata.name.clone().unwrap_or_default(),
             |index, name: &String, namespace| match namespace.metadata.deletion_timestamp {
                 // Nothing can be made in it any more.
@@ -184,8 +180,9 @@ impl Watcher {
         .await;
     }
 
-    fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
-        Api::all(self.client.clone())
+    /// Objects of ours, read one by one only when they are here: one that cannot be read does not hide the others.
+    fn untyped<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &ApiResource::erase::<K>(&()))
     }
 
     /// Feeds the index from a stream, which never ends.

@@ -9,9 +9,9 @@ use k8s_openapi::{
 use kube::{
     Resource,
     api::ApiResource,
-    core::{DeserializeGuard, DynamicResourceScope},
+    core::{DynamicObject, DynamicResourceScope},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     index::{Fingerprint, Labels, Owner, PodFacts, WorkloadFacts, WorkloadRef},
@@ -122,16 +122,20 @@ pub(super) fn workload_facts(owner: Owner, workload: SlimWorkload) -> WorkloadFa
 }
 
 /// The object, or what can be made of its metadata and what is wrong with the rest.
-pub(super) fn readable<K: Resource>(
-    object: DeserializeGuard<K>,
+pub(super) fn readable<K: DeserializeOwned>(
+    mut object: DynamicObject,
     empty: impl FnOnce(ObjectMeta) -> K,
 ) -> (K, Option<String>) {
-    let (mut object, fault) = match object.0 {
-        Ok(object) => (object, None),
-        Err(invalid) => (empty(invalid.metadata), Some(invalid.error)),
-    };
-    object.meta_mut().managed_fields = None;
-    (object, fault)
+    object.metadata.managed_fields = None;
+    match typed(&object) {
+        Ok(typed) => (typed, None),
+        Err(error) => (empty(object.metadata), Some(error.to_string())),
+    }
+}
+
+/// The object as what it is.
+pub(super) fn typed<K: DeserializeOwned>(object: &DynamicObject) -> serde_json::Result<K> {
+    serde_json::to_value(object).and_then(serde_json::from_value)
 }
 
 #[cfg(test)]
@@ -204,9 +208,9 @@ mod tests {
             "apiVersion": "sipwarden.dev/v1alpha1", "kind": "SessionPolicy",
             "metadata": { "name": "p", "uid": "u" }, "spec": { "newerThanThis": true },
         });
-        let guard: DeserializeGuard<SessionPolicy> = serde_json::from_value(object).unwrap();
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
         let (policy, fault) =
-            readable(guard, |metadata| SessionPolicy { metadata, spec: Default::default(), status: None });
+            readable(object, |metadata| SessionPolicy { metadata, spec: Default::default(), status: None });
         assert_eq!(policy.metadata.uid.as_deref(), Some("u"));
         assert!(fault.unwrap().contains("newerThanThis"));
     }
