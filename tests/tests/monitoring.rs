@@ -169,6 +169,14 @@ fn every_alert_is_tested_documented_and_says_what_to_look_at() {
 }
 
 #[test]
+fn the_runbook_says_what_to_do_for_every_reason_that_keeps_a_refresh_from_being_sent() {
+    let runbook = fs::read_to_string(folder("alerts").join("RUNBOOK.md")).unwrap();
+    for reason in &known_series()["sipwarden_not_refreshed_total"]["reason"] {
+        assert!(runbook.contains(&format!("\n| `{reason}` | ")), "{reason} is not in it");
+    }
+}
+
+#[test]
 fn alerts_and_dashboards_ask_for_metrics_that_exist() {
     let known = known_series();
     let alerts = rule_files().into_iter().flat_map(|file| file.alerts());
