@@ -15,12 +15,13 @@ const VARIABLE: &str = "SIPWARDEN_IMAGE_ARCHIVE";
 /// Where `charts/image/build` leaves it.
 const FILE: &str = "sipwarden-image.tar";
 /// What both programs are built from, within this repository.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.lock",
     "Cargo.toml",
     "sidecar/src",
     "sidecar/sip/src",
     "sidecar/session-timer/src",
+    "sidecar/shard/src",
     "crds/src",
     "operator/src",
     "otlp/src",
@@ -98,5 +99,9 @@ mod tests {
         for source in SOURCES {
             assert!(repository().join(source).exists(), "{source} has moved");
         }
+        let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+        let paths = manifest.lines().filter_map(|line| line.split_once("{ path = \"")?.1.split('"').next());
+        let ours: Vec<_> = paths.filter(|path| !path.starts_with("tests")).map(|path| format!("{path}/src")).collect();
+        assert!(ours.len() > 1 && ours.iter().all(|source| SOURCES.contains(&source.as_str())), "{ours:?}");
     }
 }
