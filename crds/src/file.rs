@@ -143,9 +143,13 @@ impl Faults {
         self.problems.push(problem(self.index.locate(&path), path, message.into()));
     }
 
+    /// What is wrong with an object as a whole is not told where a field of it was left out, as told: it may be just that.
     fn add_all(&mut self, violations: Vec<Violation>) {
         for violation in violations {
-            self.add(violation.path, violation.message);
+            let field_of = |path: &str| path.rsplit_once('.').is_some_and(|(parent, _)| parent == violation.path);
+            if !self.problems.iter().any(|told| field_of(&told.path)) {
+                self.add(violation.path, violation.message);
+            }
         }
     }
 }

@@ -232,6 +232,17 @@ fn an_unknown_field_and_a_word_that_is_no_choice_hide_no_other_fault() {
 }
 
 #[test]
+fn what_a_fault_leaves_out_is_not_missed_as_well() {
+    for faulty in ["direction: Inbnd", "directon: Inbound"] {
+        let spec = format!("spec:\n  rules:\n  - name: a\n    match: {{{faulty}}}\n  - name: b\n    match: {{}}\n");
+        let texts: Vec<_> = problems(&format!("{HEAD}{spec}")).iter().map(Problem::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].starts_with("line 7, spec.rules[0].match.dir"), "{texts:?}");
+        assert!(texts[1].starts_with("line 9, spec.rules[1].match: a rule needs"), "{texts:?}");
+    }
+}
+
+#[test]
 fn every_number_and_text_of_a_wrong_form_is_told_and_no_rule_that_they_would_break() {
     let spec = "spec:\n  timers: {minSE: 90, sessionExpires: 2 minutes, maxMinSE: 30s}\n  rules:\n  - name: a\n    \
                 match: {}\n    timers: {minSE: x}\n";
